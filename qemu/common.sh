@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sourced by the scripts here. An architecture is two files, arch/NAME.{config,sh}.
+
+here=$(cd "$(dirname "$0")" && pwd -P)
+# shellcheck source=scripts/lib.sh
+. "$here/../scripts/lib.sh"
+
+# usage: print the comment block at the top of the calling script.
+usage() {
+	sed -n '3,/^[^#]/ { s/^# \{0,1\}//p; }' "$0"
+}
+
+# Set by --debug, too.
+debug=${DEBUG:-}
+[ "$debug" != 0 ] || debug=
+
+arches() {
+	local f
+	for f in "$here"/arch/*.sh; do
+		basename "$f" .sh
+	done
+}
+
+load_arch() {
+	[ -f "$here/arch/$1.sh" ] ||
+		die "unknown architecture '$1'; there are: $(arches | paste -sd ' ')"
+	arch=$1
+	# shellcheck source=qemu/arch/arm64.sh
+	. "$here/arch/$arch.sh"
+}
+
+need() {
+	local tool
+	for tool; do
+		command -v "$tool" >/dev/null || die "$tool is missing; scripts/deps installs what is needed"
+	done
+}
