@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Reference pages: private memory that is born with content other than zero.
+ *
+ * See Documentation/userspace-api/refpage.rst for the contract and
+ * Documentation/mm/refpage.rst for how it works.
+ */
+#include <linux/cacheflush.h>
+#include <linux/cacheinfo.h>
+#include <linux/dcache.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/highmem.h>
+#include <linux/init.h>
+#include <linux/magic.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/mount.h>
+#include <linux/pseudo_fs.h>
+#include <linux/refpage.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/syscalls.h>
+#include <linux/uaccess.h>
+
+#include <uapi/linux/refpage.h>
+
+/**
+ * struct refpage - what a descriptor of refpage_create() stands for
+ * @page: One page of content. Complete before the descriptor exists and never
+ *	  written again. Owned by the file, which every VMA that maps it pins;
+ *	  so PTEs need not hold references and do not (see refpage_pfn()).
+ * @size: Bytes of content that the creator gave.
+ * @is_byte: All of the page is @byte.
+ * @byte: The value, if @is_byte.
+ */
+struct refpage {
+	struct page *page;
+	unsigned int size;
+	bool is_byte;
+	u8 byte;
+};
+
+static struct vfsmount *refpage_mnt __ro_after_init;
+
+static const struct refpage *vma_refpage(const struct vm_area_struct *vma)
+{
+	return vma->vm_file->private_data;
+}
+
+/**
+ * refpage_pfn - The page frame that an untouched page of a VMA reads
+ * @vma: A VMA for which vma_is_refpage() holds.
+ *
+ * It is mapped by special PTEs, as a zero page is: no reference, no mapcount
+ * (which a user could overflow by mapping it often enough), no RSS. What keeps
+ * it alive is vma->vm_file, let go only after the PTEs are zapped and the TLB
+ * is flushed.
+ *
+ * Context: The mmap lock or the VMA lock is held.
+ * Return: The page frame number of the reference page.
+ */
+unsigned long refpage_pfn(const struct vm_area_struct *vma)
+{
+	return page_to_pfn(vma_refpage(vma)->page);
+}
+
+/**
+ * refpage_fill - Give a new page the content of a refpage mapping
+ * @vma: A VMA for which vma_is_refpage() holds.
+ * @page: The page, not yet visible to anybody else; of any content.
+ * @addr: The user address at which it is going to be mapped.
+ *
+ * Context: May sleep. The mmap lock or the VMA lock is held.
+ * Return: 0, or -EHWPOISON if the copy met a memory error in the reference
+ *	   page, where the architecture can tell.
+ */
+int refpage_fill(struct vm_area_struct *vma, struct page *page,
+		 unsigned long addr)
+{
+	const struct refpage *refpage = vma_refpage(vma);
+	void *kaddr;
+
+	if (!refpage->is_byte) {
+		if (copy_mc_user_highpage(page, refpage->page, addr, vma))
+			return -EHWPOISON;
+		return 0;
+	}
+
+	kaddr = kmap_local_page(page);
+	memset(kaddr, refpage->byte, PAGE_SIZE);
+	kunmap_local(kaddr);
+	/* Never executed, so that only an alias of the address matters. */
+	if (cpu_dcache_is_aliasing())
+		flush_dcache_page(page);
+	return 0;
+}
+
+/* Special PTEs of a refpage VMA map no page that rmap or RSS knows. */
+static struct page *refpage_find_special_page(struct vm_area_struct *vma,
+					      unsigned long addr)
+{
+	return NULL;
+}
+
+/*
+ * No ->fault: do_pte_missing() knows these VMAs. No ->close: it would prevent
+ * neighbours from merging.
+ */
+const struct vm_operations_struct refpage_vm_ops = {
+	.find_special_page = refpage_find_special_page,
+};
+
+static int refpage_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &refpage_vm_ops;
+	return 0;
+}
+
+/*
+ * Place mappings as anonymous memory. Called before do_mmap() looks at the
+ * protection, and so the place to refuse a shared mapping with the same error
+ * whatever that is.
+ */
+static unsigned long refpage_get_unmapped_area(struct file *file,
+					       unsigned long addr,
+					       unsigned long len,
+					       unsigned long pgoff,
+					       unsigned long flags)
+{
+	if (flags & MAP_SHARED)
+		return -EINVAL;
+
+	return __get_unmapped_area(NULL, addr, len, 0, flags, 0);
+}
+
+static void refpage_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	const struct refpage *refpage = file->private_data;
+	const char *kind;
+
+	if (refpage->is_byte)
+		kind = "byte";
+	else if (refpage->size < PAGE_SIZE)
+		kind = "pattern";
+	else
+		kind = "page";
+
+	seq_printf(m, "refpage-kind:\t%s\n", kind);
+	seq_printf(m, "refpage-size:\t%u\n", refpage->size);
+	if (refpage->is_byte)
+		seq_printf(m, "refpage-byte:\t0x%02x\n", refpage->byte);
+}
+
+static void refpage_free(const struct refpage *refpage)
+{
+	/* A pin, say of a pipe, may outlive the descriptor. */
+	put_page(refpage->page);
+	kfree(refpage);
+}
+
+static int refpage_release(struct inode *inode, struct file *file)
+{
+	refpage_free(file->private_data);
+	return 0;
+}
+
+const struct file_operations refpage_fops = {
+	.release		= refpage_release,
+	.mmap			= refpage_mmap,
+	.get_unmapped_area	= refpage_get_unmapped_area,
+	.show_fdinfo		= refpage_show_fdinfo,
+};
+
+/* Read the content and repeat it, all before anybody can map the page. */
+static int refpage_read_content(struct refpage *refpage,
+				const void __user *content, bool scan)
+{
+	unsigned int size = refpage->size;
+	int ret = -EFAULT;
+	u8 *kaddr;
+
+	kaddr = kmap_local_page(refpage->page);
+	if (copy_from_user(kaddr, content, size))
+		goto out_unmap;
+
+	/*
+	 * The caller says so when the content is one byte; only a whole page,
+	 * which has no way to say it, is looked at.
+	 */
+	refpage->byte = kaddr[0];
+	refpage->is_byte = size == 1 ||
+			   (scan && !memchr_inv(kaddr, kaddr[0], size));
+
+	for (; size < PAGE_SIZE; size *= 2)
+		memcpy(kaddr + size, kaddr, size);
+	ret = 0;
+
+out_unmap:
+	kunmap_local(kaddr);
+	flush_dcache_page(refpage->page);
+	return ret;
+}
+
+static struct refpage *refpage_alloc(const void __user *content,
+				     unsigned int size, bool scan)
+{
+	struct refpage *refpage;
+	int err = -ENOMEM;
+
+	refpage = kzalloc(sizeof(*refpage), GFP_KERNEL_ACCOUNT);
+	if (!refpage)
+		return ERR_PTR(-ENOMEM);
+
+	/* Not movable, and charged to the creator. */
+	refpage->page = alloc_page(GFP_HIGHUSER | __GFP_ACCOUNT);
+	if (!refpage->page)
+		goto err_free;
+
+	refpage->size = size;
+	err = refpage_read_content(refpage, content, scan);
+	if (err)
+		goto err_put_page;
+
+	return refpage;
+
+err_put_page:
+	put_page(refpage->page);
+err_free:
+	kfree(refpage);
+	return ERR_PTR(err);
+}
+
+static struct file *refpage_file(struct refpage *refpage)
+{
+	struct inode *inode;
+	struct file *file;
+
+	/*
+	 * Its own inode, not that of anon_inode_getfile(): VMAs of unrelated
+	 * descriptors must not contend for one i_mmap lock.
+	 */
+	inode = alloc_anon_inode(refpage_mnt->mnt_sb);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
+
+	file = alloc_file_pseudo(inode, refpage_mnt, "[refpage]", O_RDONLY,
+				 &refpage_fops);
+	if (IS_ERR(file)) {
+		iput(inode);
+		return file;
+	}
+
+	file->private_data = refpage;
+	return file;
+}
+
+/* The bytes of content that @flags announce; 0 if the flags are invalid. */
+static unsigned int refpage_content_size(unsigned int flags)
+{
+	unsigned int n = flags >> REFPAGE_PATTERN_SHIFT & REFPAGE_PATTERN_MASK;
+
+	if (!flags)
+		return PAGE_SIZE;
+	if (flags != REFPAGE_PATTERN_SIZE(n) || n > PAGE_SHIFT)
+		return 0;
+	return 1U << n;
+}
+
+/**
+ * sys_refpage_create - Create a descriptor for memory born with content
+ * @content: The content: a page, or with REFPAGE_PATTERN 1 << n bytes that are
+ *	     repeated to fill one. Aligned to its size. Copied during the call.
+ * @flags: 0, or REFPAGE_PATTERN_SIZE(n).
+ *
+ * A private mapping of the descriptor, at any offset, reads the content
+ * everywhere and copies it on the first store.
+ *
+ * Return: A new close-on-exec file descriptor, or
+ *	   -EINVAL: unknown flags, size over a page, @content not aligned;
+ *	   -EFAULT: @content cannot be read;
+ *	   -EMFILE, -ENFILE, -ENOMEM: too many descriptors or files, or no
+ *	   memory, in the system or the memory cgroup.
+ */
+SYSCALL_DEFINE2(refpage_create, const void __user *, content,
+		unsigned int, flags)
+{
+	unsigned int size = refpage_content_size(flags);
+	struct refpage *refpage;
+	struct file *file;
+	int fd, err;
+
+	if (!size || !IS_ALIGNED((unsigned long)content, size))
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	refpage = refpage_alloc(content, size, !flags);
+	if (IS_ERR(refpage)) {
+		err = PTR_ERR(refpage);
+		goto err_put_fd;
+	}
+
+	file = refpage_file(refpage);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		goto err_free_refpage;
+	}
+
+	fd_install(fd, file);
+	return fd;
+
+err_free_refpage:
+	refpage_free(refpage);
+err_put_fd:
+	put_unused_fd(fd);
+	return err;
+}
+
+static char *refpage_dname(struct dentry *dentry, char *buffer, int buflen)
+{
+	return dynamic_dname(buffer, buflen, "anon_inode:%s",
+			     dentry->d_name.name);
+}
+
+static const struct dentry_operations refpage_dentry_ops = {
+	.d_dname	= refpage_dname,
+};
+
+static int refpage_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, REFPAGE_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+
+	ctx->dops = &refpage_dentry_ops;
+	/* Content is data: mmap() refuses PROT_EXEC, and so does mprotect(). */
+	fc->s_iflags |= SB_I_NOEXEC;
+	return 0;
+}
+
+static struct file_system_type refpage_fs_type = {
+	.name			= "refpagefs",
+	.init_fs_context	= refpage_init_fs_context,
+	.kill_sb		= kill_anon_super,
+};
+
+static int __init refpage_init(void)
+{
+	refpage_mnt = kern_mount(&refpage_fs_type);
+	if (IS_ERR(refpage_mnt))
+		panic("refpage: cannot mount: %pe\n", refpage_mnt);
+	return 0;
+}
+fs_initcall(refpage_init);
