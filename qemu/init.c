@@ -3,7 +3,7 @@
  * Process 1 of the guest.
  *
  * Mounts what programs expect, runs the one that /request names (arguments
- * separated by NUL) in /work, and reports how it and the kernel fared.
+ * separated by NUL) in /home, and reports how it and the kernel fared.
  *
  * Each result leaves the guest on a virtio-serial port of its own. The verdict
  * is a single line, written last: whatever stops the guest before that leaves
@@ -62,7 +62,7 @@ static const struct {
 };
 
 static char *const environment[] = {
-	"PATH=/bin:/sbin:/work", "HOME=/work", "TMPDIR=/tmp", "TERM=dumb", NULL
+	"PATH=/bin:/sbin:/home", "HOME=/home", "TMPDIR=/tmp", "TERM=dumb", NULL
 };
 
 /* Write the verdict and switch the guest off */
@@ -145,7 +145,7 @@ static const char *const *read_request(void)
 	return argv;
 }
 
-/* Start @argv with the given descriptors in /work, in a session of its own */
+/* Start @argv with the given descriptors in /home, in a session of its own */
 static pid_t spawn(const char *const *argv, int in, int out)
 {
 	pid_t pid = fork();
@@ -158,7 +158,7 @@ static pid_t spawn(const char *const *argv, int in, int out)
 	dup2(in, STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
 	dup2(out, STDERR_FILENO);
-	if (!chdir("/work"))
+	if (!chdir("/home"))
 		execvpe(argv[0], (char *const *)argv, environment);
 	if (errno != ENOENT) {
 		fprintf(stderr, "init: %s: %m\n", argv[0]);

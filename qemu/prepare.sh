@@ -4,7 +4,7 @@
 # precede it.
 #
 #   swap           256 MiB on zram
-#   /work/disk     ext2 on zram, for direct I/O; the working directory of the program
+#   /home/disk     ext2 on zram, for direct I/O; the working directory of the program
 set -e
 
 zram() {
@@ -18,9 +18,9 @@ mkswap /dev/zram0 >/dev/null
 swapon /dev/zram0
 zram 1 64M
 mke2fs -b 4096 /dev/zram1 >/dev/null
-mkdir -p /work/disk
-mount -t ext2 /dev/zram1 /work/disk
-cd /work/disk
+mkdir -p /home/disk
+mount -t ext2 /dev/zram1 /home/disk
+cd /home/disk
 while [ "${1#*=}" != "$1" ]; do
 	export "${1?}"
 	shift
