@@ -9,30 +9,18 @@
  * bench/run builds and runs this in an emulated machine. By hand, with the
  * headers of a kernel that has refpage_create(), installed by "make headers":
  *
- *   cc -std=gnu11 -O2 -static heap.c -o heap -isystem LINUX/usr/include
+ *   cc -std=gnu11 -O2 -static -isystem LINUX/usr/include \
+ *      {heap,common}.c -o heap
  */
 #define _GNU_SOURCE
 #include <err.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
-#include <glob.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/utsname.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include <asm/unistd.h>
-#include <linux/refpage.h>
-
-#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
+#include "common.h"
 
 #define MAP_SIZE	4096000UL
 #define CONTENT		0xaa	/* of the variants that have content */
@@ -42,9 +30,6 @@
 #define MAX_BLOCKS	20
 #define MAX_TOUCHES	16
 #define CHILD_ROUNDS	10
-
-#define SMAPS		"/proc/self/smaps_rollup"
-#define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 
 /* How a round gets its memory */
 struct variant {
@@ -89,19 +74,12 @@ struct memory {
 /* What was measured of them */
 struct result {
 	unsigned long long ns[MAX_BLOCKS];
-	double ms_median;	/* for SCALE rounds */
-	double ms_iqr;
+	struct summary ms;	/* for SCALE rounds */
 	struct memory memory;
 };
 
 static struct result results[MAX_TOUCHES][NR_VARIANTS];
 static unsigned int block_rounds, nr_blocks;
-static size_t page_size;
-
-static size_t div_round_up(size_t n, size_t d)
-{
-	return (n + d - 1) / d;
-}
 
 /* --- a round -------------------------------------------------------------- */
 
@@ -169,14 +147,6 @@ static void check_round(const struct variant *v, size_t bytes)
 
 /* --- measuring ------------------------------------------------------------ */
 
-static unsigned long long now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 /*
  * One round that is not timed lets the page allocator settle after whatever
  * ran before.
@@ -211,30 +181,23 @@ static void measure_times(void)
 	}
 }
 
+struct memory_case {
+	const struct variant *variant;
+	size_t bytes;
+};
+
 /*
- * The pages in the page tables. The counter behind ru_maxrss is cheaper and
- * may be wrong by 32 pages and more for each processor.
+ * The maximum of RSS is that of a process, so each case needs its own. It
+ * starts from the RSS of the parent at fork(): do this before anything that
+ * makes that grow.
  */
-static long read_rss(void)
+static void measure_memory(const void *arg, void *result)
 {
-	static char text[4096];
-	const char *line;
-	int fd;
-
-	fd = open(SMAPS, O_RDONLY);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		err(1, SMAPS);
-	close(fd);
-	line = strstr(text, "\nRss:");
-	if (!line)
-		errx(1, SMAPS ": no RSS");
-	return strtol(line + strlen("\nRss:"), NULL, 10);
-}
-
-static void measure_memory(const struct variant *v, size_t bytes,
-			   struct memory *memory)
-{
+	const struct memory_case *c = arg;
+	const struct variant *v = c->variant;
+	struct memory *memory = result;
 	struct rusage before, after;
+	size_t bytes = c->bytes;
 	unsigned char *p;
 
 	run_rounds(v, bytes, 1);
@@ -252,34 +215,12 @@ static void measure_memory(const struct variant *v, size_t bytes,
 	memory->rss -= read_rss();
 }
 
-/*
- * The maximum of RSS is that of a process, so each case needs its own. It
- * starts from the RSS of this one at fork(): call this before anything that
- * makes that grow.
- */
 static void measure_memory_in_child(const struct variant *v, size_t bytes,
 				    struct memory *memory)
 {
-	struct memory *shared;
-	int status;
-	pid_t pid;
+	const struct memory_case c = { v, bytes };
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
-		err(1, "mmap");
-	fflush(NULL);
-	pid = fork();
-	if (pid < 0)
-		err(1, "fork");
-	if (!pid) {
-		measure_memory(v, bytes, shared);
-		_exit(0);
-	}
-	if (waitpid(pid, &status, 0) != pid || status)
-		errx(1, "%s: the child that was measured failed", v->name);
-	*memory = *shared;
-	munmap(shared, sizeof(*shared));
+	measure_in_child(v->name, measure_memory, &c, memory, sizeof(*memory));
 }
 
 static void measure_memories(void)
@@ -296,88 +237,16 @@ static void measure_memories(void)
 							&results[t][v].memory);
 }
 
-static int compare(const void *a, const void *b)
-{
-	const unsigned long long *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-/* The value below which @part of the @n values at @sorted lie */
-static double quantile(const unsigned long long *sorted, unsigned int n,
-		       double part)
-{
-	double at = part * (n - 1);
-	unsigned int i = at;
-
-	if (i + 1 >= n)
-		return sorted[n - 1];
-	return sorted[i] + (at - i) * ((double)sorted[i + 1] - sorted[i]);
-}
-
-static void summarise(struct result *result)
+static void summarise_blocks(struct result *result)
 {
 	double scale = (double)SCALE / block_rounds / 1e6;
-	unsigned long long sorted[MAX_BLOCKS];
 
-	memcpy(sorted, result->ns, sizeof(sorted));
-	qsort(sorted, nr_blocks, sizeof(sorted[0]), compare);
-	result->ms_median = quantile(sorted, nr_blocks, 0.5) * scale;
-	result->ms_iqr = (quantile(sorted, nr_blocks, 0.75) -
-			  quantile(sorted, nr_blocks, 0.25)) * scale;
+	result->ms = summarise(result->ns, nr_blocks);
+	result->ms.median *= scale;
+	result->ms.iqr *= scale;
 }
 
 /* --- output --------------------------------------------------------------- */
-
-/* The word in brackets: what is chosen from those in the file */
-static const char *read_choice(const char *path)
-{
-	static char choice[16];
-	FILE *file = fopen(path, "r");
-	int n = 0;
-
-	if (file) {
-		n = fscanf(file, "%*[^[][%15[^]]", choice);
-		/* ... unless it is the first */
-		if (!n)
-			n = fscanf(file, "[%15[^]]", choice);
-		fclose(file);
-	}
-	return n == 1 ? choice : "none";
-}
-
-/* "madvise, 64kB always, 2048kB inherit": sizes that are "never" are left out */
-static void print_thp(FILE *out)
-{
-	glob_t sizes;
-
-	fputs(read_choice(THP_DIR "enabled"), out);
-	if (glob(THP_DIR "hugepages-*/enabled", 0, NULL, &sizes))
-		return;
-	for (size_t i = 0; i < sizes.gl_pathc; i++) {
-		const char *size = strrchr(sizes.gl_pathv[i], '-') + 1;
-		const char *choice = read_choice(sizes.gl_pathv[i]);
-
-		if (strcmp(choice, "never"))
-			fprintf(out, ", %.*s %s", (int)strcspn(size, "/"), size,
-				choice);
-	}
-	globfree(&sizes);
-}
-
-/* Lines of the form "NAME: VALUE", each behind @prefix */
-static void print_machine(FILE *out, const char *prefix, const char *clock)
-{
-	struct utsname uts;
-
-	uname(&uts);
-	fprintf(out, "%skernel: %s %s\n", prefix, uts.release, uts.machine);
-	fprintf(out, "%spage size: %zu\n", prefix, page_size);
-	fprintf(out, "%scpus: %ld\n", prefix, sysconf(_SC_NPROCESSORS_ONLN));
-	fprintf(out, "%sTHP: ", prefix);
-	print_thp(out);
-	fprintf(out, "\n%sclock: %s\n", prefix, clock);
-}
 
 static void print_csv(FILE *out, const char *clock)
 {
@@ -408,16 +277,16 @@ static void print_row(const struct touch *touch, unsigned int v,
 		      const struct result *row)
 {
 	const struct result *result = &row[v];
-	double ms = result->ms_median;
+	double ms = result->ms.median;
 
 	printf("%-8s %-8s %10.2f %7.1f%%", touch->name, variants[v].name, ms,
-	       100 * result->ms_iqr / ms);
+	       100 * result->ms.iqr / ms);
 	if (variants[MEMSET].selected)
-		printf(" %9.1f%%", 100 * (1 - ms / row[MEMSET].ms_median));
+		printf(" %9.1f%%", 100 * (1 - ms / row[MEMSET].ms.median));
 	else
 		printf(" %10s", "-");
 	if (variants[ANON].selected)
-		printf(" %8.3f", ms / row[ANON].ms_median);
+		printf(" %8.3f", ms / row[ANON].ms.median);
 	else
 		printf(" %8s", "-");
 	printf(" %9ld %9.1f\n", result->memory.rss,
@@ -485,19 +354,6 @@ static void print_help(FILE *out)
 	      out);
 }
 
-static unsigned long parse_number(const char *text, unsigned long max)
-{
-	unsigned long value;
-	char *end;
-
-	errno = 0;
-	value = strtoul(text, &end, 0);
-	if (errno || end == text || *end || *text == '-' || !value ||
-	    value > max)
-		errx(1, "'%s' is not a number from 1 to %lu", text, max);
-	return value;
-}
-
 static void add_touch(const char *word)
 {
 	struct touch *touch = &touches[nr_touches];
@@ -523,107 +379,35 @@ static void select_variant(const char *word)
 	errx(1, "there is no variant '%s'; see --help", word);
 }
 
-/* Splits @list where it is */
-static void split_list(char *list, void (*use)(const char *word))
-{
-	char *word;
-
-	while ((word = strsep(&list, ",")))
-		use(word);
-}
-
-static void create_refpage(void)
-{
-	static const unsigned char content = CONTENT;
-	int fd;
-
-	fd = syscall(__NR_refpage_create, &content, REFPAGE_PATTERN_SIZE(0));
-	if (fd < 0)
-		err(1, "no refpage_create() (--variant anon,memset does without)");
-	variants[REFPAGE].fd = fd;
-}
-
-static void stay_on_this_cpu(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		err(1, "sched_setaffinity");
-}
-
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "rounds", required_argument, NULL, 'r' },
-		{ "touch", required_argument, NULL, 't' },
-		{ "variant", required_argument, NULL, 'v' },
-		{ "csv", required_argument, NULL, 'c' },
-		{ "clock", required_argument, NULL, 'C' },
-		{ "help", no_argument, NULL, 'h' },
+	static const struct list lists[] = {
+		{ "touch", "sparse,half,full", add_touch },
+		{ "variant", "anon,memset,refpage", select_variant },
 		{ }
 	};
-	char default_touches[] = "sparse,half,full";
-	char default_variants[] = "anon,memset,refpage";
-	char *touch_list = default_touches, *variant_list = default_variants;
-	const char *clock = "CLOCK_MONOTONIC";
-	unsigned int rounds = SCALE;
-	FILE *csv = NULL;
-	int option;
+	struct settings settings = {
+		.rounds = SCALE, .max_rounds = 1000000000
+	};
 
-	while ((option = getopt_long(argc, argv, "r:t:v:c:h", options,
-				     NULL)) != -1) {
-		switch (option) {
-		case 'r':
-			rounds = parse_number(optarg, 1000000000);
-			break;
-		case 't':
-			touch_list = optarg;
-			break;
-		case 'v':
-			variant_list = optarg;
-			break;
-		case 'c':
-			csv = fopen(optarg, "we");
-			if (!csv)
-				err(1, "%s", optarg);
-			break;
-		case 'C':
-			clock = optarg;
-			break;
-		case 'h':
-			print_help(stdout);
-			return 0;
-		default:
-			print_help(stderr);
-			return 1;
-		}
-	}
-	if (optind != argc)
-		errx(1, "unexpected argument '%s'; see --help", argv[optind]);
-	split_list(touch_list, add_touch);
-	split_list(variant_list, select_variant);
-
-	block_rounds = div_round_up(rounds, MAX_BLOCKS);
-	nr_blocks = div_round_up(rounds, block_rounds);
-	page_size = sysconf(_SC_PAGESIZE);
+	parse_options(argc, argv, lists, print_help, &settings);
+	block_rounds = div_round_up(settings.rounds, MAX_BLOCKS);
+	nr_blocks = div_round_up(settings.rounds, block_rounds);
 	if (variants[REFPAGE].selected)
-		create_refpage();
+		variants[REFPAGE].fd = create_refpage(CONTENT);
 	stay_on_this_cpu();
 
 	setlinebuf(stdout);
-	print_machine(stdout, "", clock);
+	print_machine(stdout, "", settings.clock);
 	measure_memories();
 	measure_times();
 	for (unsigned int t = 0; t < nr_touches; t++)
 		for (unsigned int v = 0; v < NR_VARIANTS; v++)
-			summarise(&results[t][v]);
+			summarise_blocks(&results[t][v]);
 	print_table();
-	if (csv) {
-		print_csv(csv, clock);
-		if (ferror(csv) | fclose(csv))
-			errx(1, "the CSV file cannot be written");
+	if (settings.csv) {
+		print_csv(settings.csv, settings.clock);
+		close_csv(settings.csv);
 	}
 	return 0;
 }

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What the benchmarks share; see common.h. */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <glob.h>
+#include <limits.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <asm/unistd.h>
+#include <linux/mman.h>
+#include <linux/refpage.h>
+
+#include "common.h"
+
+#define SMAPS		"/proc/self/smaps_rollup"
+#define STATUS		"/proc/self/status"
+#define MAPS		"/proc/self/maps"
+#define SLABS		"/proc/slabinfo"
+#define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
+
+size_t page_size;
+
+size_t div_round_up(size_t n, size_t d)
+{
+	return (n + d - 1) / d;
+}
+
+/* --- options -------------------------------------------------------------- */
+
+unsigned long parse_number(const char *text, unsigned long max)
+{
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 0);
+	if (errno || end == text || *end || *text == '-' || !value ||
+	    value > max)
+		errx(1, "'%s' is not a number from 1 to %lu", text, max);
+	return value;
+}
+
+static void split_list(const char *words, void (*use)(const char *word))
+{
+	char *rest = strdup(words);
+	char *word;
+
+	while ((word = strsep(&rest, ",")))
+		use(word);
+}
+
+void parse_options(int argc, char **argv, const struct list *lists,
+		   void (*print_help)(FILE *out), struct settings *settings)
+{
+	struct option options[MAX_LISTS + 5] = {
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "csv", required_argument, NULL, 'c' },
+		{ "clock", required_argument, NULL, 'C' },
+		{ "help", no_argument, NULL, 'h' },
+	};
+	char letters[sizeof("r:c:h") + 2 * MAX_LISTS] = "r:c:h";
+	const char *words[MAX_LISTS];
+	unsigned int n, i;
+	int option;
+
+	for (n = 0; lists[n].name; n++) {
+		options[4 + n] = (struct option){
+			lists[n].name, required_argument, NULL, *lists[n].name
+		};
+		strncat(letters, lists[n].name, 1);
+		strcat(letters, ":");
+		words[n] = lists[n].words;
+	}
+
+	settings->clock = "CLOCK_MONOTONIC";
+	while ((option = getopt_long(argc, argv, letters, options,
+				     NULL)) != -1) {
+		switch (option) {
+		case 'r':
+			settings->rounds = parse_number(optarg,
+							settings->max_rounds);
+			break;
+		case 'c':
+			settings->csv = fopen(optarg, "we");
+			if (!settings->csv)
+				err(1, "%s", optarg);
+			break;
+		case 'C':
+			settings->clock = optarg;
+			break;
+		case 'h':
+			print_help(stdout);
+			exit(0);
+		default:
+			for (i = 0; i < n && option != *lists[i].name; i++)
+				;
+			if (i == n) {
+				print_help(stderr);
+				exit(1);
+			}
+			words[i] = optarg;
+		}
+	}
+	if (optind != argc)
+		errx(1, "unexpected argument '%s'; see --help", argv[optind]);
+
+	page_size = sysconf(_SC_PAGESIZE);
+	for (i = 0; i < n; i++)
+		split_list(words[i], lists[i].use);
+}
+
+/* --- measuring ------------------------------------------------------------ */
+
+void stay_on_this_cpu(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		err(1, "sched_setaffinity");
+}
+
+unsigned long long now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+void measure_in_child(const char *name,
+		      void (*measure)(const void *arg, void *result),
+		      const void *arg, void *result, size_t size)
+{
+	void *shared;
+	int status;
+	pid_t pid;
+
+	shared = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		err(1, "mmap");
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	if (!pid) {
+		measure(arg, shared);
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status)
+		errx(1, "%s: the child that was measured failed", name);
+	memcpy(result, shared, size);
+	munmap(shared, size);
+}
+
+static int compare(const void *a, const void *b)
+{
+	const unsigned long long *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* The value below which @part of the @n values at @sorted lie */
+static double quantile(const unsigned long long *sorted, unsigned int n,
+		       double part)
+{
+	double at = part * (n - 1);
+	unsigned int i = at;
+
+	if (i + 1 >= n)
+		return sorted[n - 1];
+	return sorted[i] + (at - i) * ((double)sorted[i + 1] - sorted[i]);
+}
+
+struct summary summarise(const unsigned long long *values, unsigned int n)
+{
+	unsigned long long sorted[n];
+
+	memcpy(sorted, values, sizeof(sorted));
+	qsort(sorted, n, sizeof(sorted[0]), compare);
+	return (struct summary){
+		.median = quantile(sorted, n, 0.5),
+		.iqr = quantile(sorted, n, 0.75) - quantile(sorted, n, 0.25),
+	};
+}
+
+/* --- observing this process ----------------------------------------------- */
+
+/* The number behind @key in the file at @path, which must have it */
+static long read_number(const char *path, const char *key)
+{
+	static char text[8192];
+	const char *at;
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		err(1, "%s", path);
+	close(fd);
+	text[n] = 0;
+	at = strstr(text, key);
+	if (!at)
+		errx(1, "%s: no %s", path, key + 1);
+	return strtol(at + strlen(key), NULL, 10);
+}
+
+/*
+ * The counter behind ru_maxrss is cheaper and may be wrong by 32 pages and
+ * more for each processor.
+ */
+long read_rss(void)
+{
+	return read_number(SMAPS, "\nRss:");
+}
+
+long read_page_tables(void)
+{
+	return read_number(STATUS, "\nVmPTE:");
+}
+
+/*
+ * This may have as many mappings as it can get: the buffer must not come from
+ * malloc().
+ */
+long count_vmas(const void *start, size_t bytes)
+{
+	unsigned long from = (unsigned long)start, to = from + bytes;
+	static char buffer[65536], line[4096 + 256];
+	FILE *file = fopen(MAPS, "re");
+	long vmas = 0;
+
+	if (!file)
+		err(1, MAPS);
+	setbuffer(file, buffer, sizeof(buffer));
+	while (fgets(line, sizeof(line), file)) {
+		unsigned long vma_start, vma_end;
+
+		if (sscanf(line, "%lx-%lx", &vma_start, &vma_end) != 2)
+			errx(1, MAPS ": unexpected: %s", line);
+		vmas += !from || (vma_start < to && vma_end > from);
+	}
+	fclose(file);
+	return vmas;
+}
+
+long read_vma_slabs(void)
+{
+	FILE *file = fopen(SLABS, "re");
+	unsigned long objects, size;
+	char line[512];
+	long kib = -1;
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "vm_area_struct %lu %*u %lu ", &objects,
+			   &size) == 2)
+			kib = objects * size / 1024;
+	fclose(file);
+	return kib;
+}
+
+static sigjmp_buf fault_return;
+static void *fault_address;
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	fault_address = info->si_addr;
+	siglongjmp(fault_return, 1);
+}
+
+static bool faults(unsigned char *p, bool store)
+{
+	fault_address = NULL;
+	if (!sigsetjmp(fault_return, 1)) {
+		unsigned char byte = 0;
+
+		if (store)
+			*p = 0;
+		else
+			byte = *p;
+		/* The compiler must do either */
+		asm volatile("" : : "r" (byte) : "memory");
+	}
+	return fault_address == p;
+}
+
+unsigned int count_faults(unsigned char *p)
+{
+	struct sigaction action = {
+		.sa_sigaction = on_fault,
+		.sa_flags = SA_SIGINFO,
+	};
+	struct sigaction before;
+	unsigned int n;
+
+	sigaction(SIGSEGV, &action, &before);
+	n = faults(p, false) + faults(p, true);
+	sigaction(SIGSEGV, &before, NULL);
+	return n;
+}
+
+/* --- memory --------------------------------------------------------------- */
+
+int create_refpage(unsigned char content)
+{
+	int fd = syscall(__NR_refpage_create, &content, REFPAGE_PATTERN_SIZE(0));
+
+	if (fd < 0)
+		err(1, "no refpage_create() (--variant chooses those without)");
+	return fd;
+}
+
+size_t mprotect_pages(unsigned char *page, size_t n, size_t every, int prot)
+{
+	size_t done = 0;
+
+	while (done < n && !mprotect(page + done * every, page_size, prot))
+		done++;
+	return done;
+}
+
+size_t process_madvise_pages(unsigned char *page, size_t n, size_t every,
+			     int advice)
+{
+	static struct iovec vector[IOV_MAX];
+	size_t done = 0;
+	int pidfd;
+
+	pidfd = syscall(__NR_pidfd_open, getpid(), 0);
+	if (pidfd < 0)
+		return 0;
+	while (done < n) {
+		size_t length = n - done < IOV_MAX ? n - done : IOV_MAX;
+		ssize_t bytes;
+
+		for (size_t i = 0; i < length; i++)
+			vector[i] = (struct iovec){
+				page + (done + i) * every, page_size
+			};
+		bytes = syscall(__NR_process_madvise, pidfd, vector, length,
+				advice, 0);
+		if (bytes <= 0)
+			break;
+		done += bytes / page_size;
+	}
+	close(pidfd);
+	return done;
+}
+
+void need_guards(bool vector)
+{
+	unsigned char *p = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		err(1, "mmap");
+	if (madvise(p, page_size, MADV_GUARD_INSTALL))
+		err(1, "this kernel has no guard regions: madvise(MADV_GUARD_INSTALL)");
+	if (madvise(p, page_size, MADV_GUARD_REMOVE))
+		err(1, "madvise(MADV_GUARD_REMOVE)");
+	if (vector && !process_madvise_pages(p, 1, 0, MADV_GUARD_INSTALL))
+		err(1, "this kernel has no process_madvise(MADV_GUARD_INSTALL)");
+	munmap(p, page_size);
+}
+
+/* --- output --------------------------------------------------------------- */
+
+/* The word in brackets: what is chosen from those in the file */
+static const char *read_choice(const char *path)
+{
+	static char choice[16];
+	FILE *file = fopen(path, "r");
+	int n = 0;
+
+	if (file) {
+		n = fscanf(file, "%*[^[][%15[^]]", choice);
+		/* ... unless it is the first */
+		if (!n)
+			n = fscanf(file, "[%15[^]]", choice);
+		fclose(file);
+	}
+	return n == 1 ? choice : "none";
+}
+
+/* "madvise, 64kB always, 2048kB inherit": sizes that are "never" are left out */
+static void print_thp(FILE *out)
+{
+	glob_t sizes;
+
+	fputs(read_choice(THP_DIR "enabled"), out);
+	if (glob(THP_DIR "hugepages-*/enabled", 0, NULL, &sizes))
+		return;
+	for (size_t i = 0; i < sizes.gl_pathc; i++) {
+		const char *size = strrchr(sizes.gl_pathv[i], '-') + 1;
+		const char *choice = read_choice(sizes.gl_pathv[i]);
+
+		if (strcmp(choice, "never"))
+			fprintf(out, ", %.*s %s", (int)strcspn(size, "/"), size,
+				choice);
+	}
+	globfree(&sizes);
+}
+
+void print_machine(FILE *out, const char *prefix, const char *clock)
+{
+	struct utsname uts;
+
+	uname(&uts);
+	fprintf(out, "%skernel: %s %s\n", prefix, uts.release, uts.machine);
+	fprintf(out, "%spage size: %zu\n", prefix, page_size);
+	fprintf(out, "%scpus: %ld\n", prefix, sysconf(_SC_NPROCESSORS_ONLN));
+	fprintf(out, "%sTHP: ", prefix);
+	print_thp(out);
+	fprintf(out, "\n%sclock: %s\n", prefix, clock);
+}
+
+void close_csv(FILE *csv)
+{
+	if (ferror(csv) | fclose(csv))
+		errx(1, "the CSV file cannot be written");
+}
