@@ -20,7 +20,7 @@ static int refpage_open(unsigned int flags)
 {
 	int fd = syscall(__NR_refpage_create, reference, flags);
 
-	if (fd < 0 && errno != ENOSYS)
+	if (fd < 0 && !syscall_is_absent())
 		die("refpage_create");
 	return fd;
 }
