@@ -28,6 +28,11 @@ load_arch() {
 	arch=$1
 	# shellcheck source=qemu/arch/arm64.sh
 	. "$here/arch/$arch.sh"
+	# What scripts/deps has fetched because that of the system is too old
+	if [ -x "$build/qemu/usr/bin/$QEMU" ]; then
+		QEMU=$build/qemu/usr/bin/$QEMU
+		QEMU_ARGS+=(-L "$build/qemu/usr/share/qemu")
+	fi
 }
 
 need() {
