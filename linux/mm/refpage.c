@@ -17,6 +17,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
 #include <linux/pseudo_fs.h>
 #include <linux/refpage.h>
 #include <linux/seq_file.h>
@@ -24,6 +25,8 @@
 #include <linux/string.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
+
+#include <asm/refpage.h>
 
 #include <uapi/linux/refpage.h>
 
@@ -33,15 +36,39 @@
  *	  written again. Owned by the file, which every VMA that maps it pins;
  *	  so PTEs need not hold references and do not (see refpage_pfn()).
  * @size: Bytes of content that the creator gave.
- * @is_byte: All of the page is @byte.
- * @byte: The value, if @is_byte.
+ * @is_uniform: All of the page is @byte, and all its memory tags are @tag; one
+ *		of them is 0. Then it is the page of a struct refpage_uniform.
+ * @byte: The value, if @is_uniform.
+ * @tag: The memory tag, if @is_uniform.
  */
 struct refpage {
 	struct page *page;
 	unsigned int size;
-	bool is_byte;
+	bool is_uniform;
 	u8 byte;
+	u8 tag;
 };
+
+/**
+ * struct refpage_uniform - a page that descriptors of equal content share
+ * @page: The page, or NULL as long as there is no such descriptor.
+ * @users: How many there are. Each has a reference to @page.
+ *
+ * Many processes ask for the same few bytes or tags: one unmovable page for
+ * each of those is enough for all of them.
+ */
+struct refpage_uniform {
+	struct page *page;
+	unsigned long users;
+};
+
+static DEFINE_MUTEX(refpage_uniform_lock);
+
+/* All bytes with tag 0, then byte 0 with all the other tags */
+static struct refpage_uniform refpage_uniforms[256 + ARCH_REFPAGE_TAGS - 1];
+
+/* Not movable. The memory tags are those of user space, not KASAN's. */
+#define GFP_REFPAGE	(GFP_HIGHUSER | __GFP_SKIP_KASAN)
 
 static struct vfsmount *refpage_mnt __ro_after_init;
 
@@ -73,6 +100,9 @@ unsigned long refpage_pfn(const struct vm_area_struct *vma)
  * @page: The page, not yet visible to anybody else; of any content.
  * @addr: The user address at which it is going to be mapped.
  *
+ * If @vma has memory tags, those of the reference page are copied with the
+ * content; otherwise they are not set.
+ *
  * Context: May sleep. The mmap lock or the VMA lock is held.
  * Return: 0, or -EHWPOISON if the copy met a memory error in the reference
  *	   page, where the architecture can tell.
@@ -83,11 +113,14 @@ int refpage_fill(struct vm_area_struct *vma, struct page *page,
 	const struct refpage *refpage = vma_refpage(vma);
 	void *kaddr;
 
-	if (!refpage->is_byte) {
-		if (copy_mc_user_highpage(page, refpage->page, addr, vma))
+	if (!refpage->is_uniform) {
+		if (arch_refpage_copy(page, refpage->page, addr, vma))
 			return -EHWPOISON;
 		return 0;
 	}
+
+	if (!refpage->byte && arch_refpage_zero(page, refpage->tag, vma))
+		return 0;
 
 	kaddr = kmap_local_page(page);
 	memset(kaddr, refpage->byte, PAGE_SIZE);
@@ -141,8 +174,8 @@ static void refpage_show_fdinfo(struct seq_file *m, struct file *file)
 	const struct refpage *refpage = file->private_data;
 	const char *kind;
 
-	if (refpage->is_byte)
-		kind = "byte";
+	if (refpage->is_uniform)
+		kind = refpage->tag ? "tag" : "byte";
 	else if (refpage->size < PAGE_SIZE)
 		kind = "pattern";
 	else
@@ -150,13 +183,72 @@ static void refpage_show_fdinfo(struct seq_file *m, struct file *file)
 
 	seq_printf(m, "refpage-kind:\t%s\n", kind);
 	seq_printf(m, "refpage-size:\t%u\n", refpage->size);
-	if (refpage->is_byte)
+	if (!refpage->is_uniform)
+		return;
+	if (refpage->tag)
+		seq_printf(m, "refpage-tag:\t0x%x\n", refpage->tag);
+	else
 		seq_printf(m, "refpage-byte:\t0x%02x\n", refpage->byte);
+}
+
+static struct refpage_uniform *refpage_uniform(const struct refpage *refpage)
+{
+	unsigned int i = refpage->byte;
+
+	if (refpage->tag)
+		i = 255 + refpage->tag;
+	return &refpage_uniforms[i];
+}
+
+/*
+ * Exchange a page of uniform content for the one that the kernel has of it. A
+ * new one is charged to nobody: the first who asks may be gone before others.
+ */
+static int refpage_share(struct refpage *refpage)
+{
+	struct refpage_uniform *uniform = refpage_uniform(refpage);
+	int err = -ENOMEM;
+
+	mutex_lock(&refpage_uniform_lock);
+	if (uniform->page && PageHWPoison(uniform->page)) {
+		/* Those who have it cannot get rid of it, but nobody else. */
+		uniform->page = NULL;
+		uniform->users = 0;
+	}
+	if (uniform->page) {
+		get_page(uniform->page);
+	} else {
+		uniform->page = alloc_page(GFP_REFPAGE);
+		if (!uniform->page)
+			goto out_unlock;
+		copy_highpage(uniform->page, refpage->page);
+		flush_dcache_page(uniform->page);
+	}
+	uniform->users++;
+	put_page(refpage->page);
+	refpage->page = uniform->page;
+	err = 0;
+
+out_unlock:
+	mutex_unlock(&refpage_uniform_lock);
+	return err;
+}
+
+static void refpage_unshare(const struct refpage *refpage)
+{
+	struct refpage_uniform *uniform = refpage_uniform(refpage);
+
+	mutex_lock(&refpage_uniform_lock);
+	if (uniform->page == refpage->page && !--uniform->users)
+		uniform->page = NULL;
+	mutex_unlock(&refpage_uniform_lock);
 }
 
 static void refpage_free(const struct refpage *refpage)
 {
-	/* A pin, say of a pipe, may outlive the descriptor. */
+	if (refpage->is_uniform)
+		refpage_unshare(refpage);
+	/* A pin, say of a pipe, may outlive the last descriptor. */
 	put_page(refpage->page);
 	kfree(refpage);
 }
@@ -174,29 +266,47 @@ const struct file_operations refpage_fops = {
 	.show_fdinfo		= refpage_show_fdinfo,
 };
 
+/*
+ * Is this content for a struct refpage_uniform? The caller says so with a small
+ * pattern: a byte, a word, the granule of a tag. Larger ones are not searched
+ * for it, except a whole page, for which there may have been no other way.
+ */
+static bool refpage_is_uniform(const u8 *content, unsigned int size, int tag,
+			       bool whole_page)
+{
+	if (tag && (content[0] || tag == ARCH_REFPAGE_TAGS))
+		return false;
+	if (size > 16 && !whole_page)
+		return false;
+	return !memchr_inv(content, content[0], size);
+}
+
 /* Read the content and repeat it, all before anybody can map the page. */
 static int refpage_read_content(struct refpage *refpage,
-				const void __user *content, bool scan)
+				const void __user *content, bool whole_page)
 {
 	unsigned int size = refpage->size;
-	int ret = -EFAULT;
+	int tag, ret = -EFAULT;
 	u8 *kaddr;
 
 	kaddr = kmap_local_page(refpage->page);
 	if (copy_from_user(kaddr, content, size))
 		goto out_unmap;
 
-	/*
-	 * The caller says so when the content is one byte; only a whole page,
-	 * which has no way to say it, is looked at.
-	 */
-	refpage->byte = kaddr[0];
-	refpage->is_byte = size == 1 ||
-			   (scan && !memchr_inv(kaddr, kaddr[0], size));
+	ret = arch_refpage_read_tags(refpage->page, content, size);
+	if (ret < 0)
+		goto out_unmap;
+
+	tag = ret;
+	ret = 0;
+	refpage->is_uniform = refpage_is_uniform(kaddr, size, tag, whole_page);
+	if (refpage->is_uniform) {
+		refpage->byte = kaddr[0];
+		refpage->tag = tag;
+	}
 
 	for (; size < PAGE_SIZE; size *= 2)
 		memcpy(kaddr + size, kaddr, size);
-	ret = 0;
 
 out_unmap:
 	kunmap_local(kaddr);
@@ -205,7 +315,7 @@ out_unmap:
 }
 
 static struct refpage *refpage_alloc(const void __user *content,
-				     unsigned int size, bool scan)
+				     unsigned int size, bool whole_page)
 {
 	struct refpage *refpage;
 	int err = -ENOMEM;
@@ -214,13 +324,14 @@ static struct refpage *refpage_alloc(const void __user *content,
 	if (!refpage)
 		return ERR_PTR(-ENOMEM);
 
-	/* Not movable, and charged to the creator. */
-	refpage->page = alloc_page(GFP_HIGHUSER | __GFP_ACCOUNT);
+	refpage->page = alloc_page(GFP_REFPAGE | __GFP_ACCOUNT);
 	if (!refpage->page)
 		goto err_free;
 
 	refpage->size = size;
-	err = refpage_read_content(refpage, content, scan);
+	err = refpage_read_content(refpage, content, whole_page);
+	if (!err && refpage->is_uniform)
+		err = refpage_share(refpage);
 	if (err)
 		goto err_put_page;
 
@@ -272,7 +383,8 @@ static unsigned int refpage_content_size(unsigned int flags)
 /**
  * sys_refpage_create - Create a descriptor for memory born with content
  * @content: The content: a page, or with REFPAGE_PATTERN 1 << n bytes that are
- *	     repeated to fill one. Aligned to its size. Copied during the call.
+ *	     repeated to fill one. Aligned to its size. Copied during the call,
+ *	     with its memory tags if it has any.
  * @flags: 0, or REFPAGE_PATTERN_SIZE(n).
  *
  * A private mapping of the descriptor, at any offset, reads the content

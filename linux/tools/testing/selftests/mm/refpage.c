@@ -813,6 +813,72 @@ TEST_F(refpage, pagemap)
 	EXPECT_NE(pfn, pagemap_get_pfn(pagemap, page[3]));
 }
 
+static unsigned long pfn_of_fd(int fd)
+{
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	unsigned char *p = map(fd, 1, PROT_READ);
+	unsigned long pfn;
+
+	if (pagemap < 0)
+		die("pagemap");
+	load(p);
+	pfn = pagemap_get_pfn(pagemap, (char *)p);
+	munmap(p, psize());
+	close(pagemap);
+	return pfn;
+}
+
+/* Free pages are kept for the processor that they were freed on. */
+static void stay_on_this_cpu(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		die("sched_setaffinity");
+}
+
+/*
+ * All descriptors of one byte, in whatever process, share a page, which outlives
+ * each of them. Descriptors of other content do not. Catches a page per
+ * descriptor, and a page that goes with one of them.
+ */
+TEST_F(refpage, shared_page)
+{
+	unsigned long pfn = pfn_of_fd(self->fd);
+	unsigned char *other = map_anon(1, RW);
+	bool shared = variant->byte >= 0;
+	int fd[2];
+	pid_t pid;
+
+	if (!pfn)
+		SKIP(return, "page frame numbers need CAP_SYS_ADMIN");
+
+	stay_on_this_cpu();
+	pid = fork();
+	if (!pid) {
+		fd[0] = refpage_create(self->source, self->flags);
+		EXPECT_EQ(shared, pfn_of_fd(fd[0]) == pfn);
+		_exit(0);
+	}
+	EXPECT_TRUE(child_passed(pid));
+
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
+		fd[i] = refpage_create(self->source, self->flags);
+		EXPECT_EQ(shared, pfn_of_fd(fd[i]) == pfn);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+
+	/* A page that was freed is the next to become a reference page. */
+	other[0] = 0x3e;
+	for (size_t i = 0; i < 64; i++)
+		EXPECT_LE(0, refpage_create(other, 0));
+	EXPECT_EQ(pfn, pfn_of_fd(self->fd));
+	EXPECT_TRUE(is_content(self->witness, 1));
+}
+
 /*
  * Soft-dirty pages are those stored to since the bits were cleared. Catches a
  * copy of the reference page that is not marked.
@@ -2549,6 +2615,86 @@ TEST_F(create, failure_leaves_no_descriptor)
 	}
 	fd = refpage_create(self->page, 0);
 	EXPECT_EQ(next, fd);
+}
+
+/*
+ * Small patterns are looked at, larger ones are not: those that are one byte
+ * share its page. Catches a page per descriptor, and a search of large content.
+ */
+TEST_F(create, uniform_patterns)
+{
+	unsigned char *source = map_anon(1, RW);
+	unsigned int n;
+	int fd, same;
+
+	memset(source, 0x6d, psize());
+	same = refpage_create(source, REFPAGE_PATTERN_SIZE(0));
+	ASSERT_LE(0, same);
+	for (n = 0; n <= 11; n++) {
+		fd = refpage_create(source, REFPAGE_PATTERN_SIZE(n));
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(n <= 4, pfn_of_fd(fd) == pfn_of_fd(same)) {
+			TH_LOG("pattern of %u bytes", 1 << n);
+		}
+		close(fd);
+	}
+	for (n = 1; n <= 4; n++) {
+		source[(1 << n) - 1] = 0x6e;
+		fd = refpage_create(source, REFPAGE_PATTERN_SIZE(n));
+		EXPECT_NE(pfn_of_fd(fd), pfn_of_fd(same));
+		close(fd);
+	}
+}
+
+/*
+ * A page with a memory error is given to nobody else. Catches one that every
+ * new descriptor gets for as long as anybody has the old one.
+ */
+TEST_F(create, poisoned_page)
+{
+	static const unsigned char byte = 0x77;
+	const unsigned int flags = REFPAGE_PATTERN_SIZE(0);
+	int fd = refpage_create(&byte, flags), other;
+	unsigned char *p = map(fd, 1, PROT_READ);
+	unsigned long pfn = pfn_of_fd(fd);
+
+	load(p);
+	if (madvise(p, psize(), MADV_HWPOISON) &&
+	    (errno == EINVAL || errno == EPERM))
+		SKIP(return, "no CONFIG_MEMORY_FAILURE, or not root");
+
+	other = refpage_create(&byte, flags);
+	ASSERT_LE(0, other);
+	EXPECT_NE(pfn, pfn_of_fd(other));
+	EXPECT_EQ(byte, load(map(other, 1, PROT_READ)));
+	close(fd);
+	unmap(p, 1);
+
+	fd = refpage_create(&byte, flags);
+	EXPECT_EQ(pfn_of_fd(other), pfn_of_fd(fd));
+}
+
+/*
+ * Pins count for 1024 references each, and the page is the same in all of a
+ * mapping: before its count overflows, pins get copies. Catches a WARN, and pins
+ * that fail, of a page that other processes have as well.
+ */
+TEST_F_TIMEOUT(create, many_pins, 300)
+{
+	const size_t limit = (1UL << 30) / 1024, pages = limit + 64;
+	int gup = open("/sys/kernel/debug/gup_test", O_RDWR);
+	int fd = refpage_create(self->page, 0);
+	unsigned char *p = map(fd, pages, PROT_READ);
+	struct gup_test pin = {
+		.addr = (unsigned long)p, .size = bytes(pages),
+		.nr_pages_per_call = 512,
+	};
+
+	if (gup < 0)
+		SKIP(return, "no /sys/kernel/debug/gup_test, or not root");
+	ASSERT_EQ(0, ioctl(gup, PIN_BASIC_TEST, &pin));
+	EXPECT_LE(64 - 8, smaps_pages(p, "Anonymous:"));
+	EXPECT_GE(64 + 8, smaps_pages(p, "Anonymous:"));
 }
 
 /* One descriptor's life, in one of several orders; returns what was wrong. */

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __ASM_REFPAGE_H
+#define __ASM_REFPAGE_H
+
+#ifdef CONFIG_ARM64_MTE
+
+/* See include/asm-generic/refpage.h for what is promised */
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/uaccess.h>
+
+#include <asm/mte.h>
+
+#define ARCH_REFPAGE_TAGS	(1 << MTE_TAG_SIZE)
+
+#define arch_refpage_read_tags	mte_read_user_tags
+
+static inline bool arch_refpage_zero(struct page *page, u8 tag,
+				     struct vm_area_struct *vma)
+{
+	if (!(vma->vm_flags & VM_MTE))
+		return false;
+
+	tag_set_highpage(page, tag);
+	return true;
+}
+
+static inline int arch_refpage_copy(struct page *to, struct page *from,
+				    unsigned long addr,
+				    struct vm_area_struct *vma)
+{
+	if (vma->vm_flags & VM_MTE)
+		return copy_mc_user_highpage(to, from, addr, vma);
+
+	/* @from has tags in any case; do not give them to @to. */
+	if (copy_mc_to_kernel(page_address(to), page_address(from), PAGE_SIZE))
+		return -EHWPOISON;
+	flush_dcache_page(to);
+	return 0;
+}
+
+#else /* CONFIG_ARM64_MTE */
+
+#include <asm-generic/refpage.h>
+
+#endif /* CONFIG_ARM64_MTE */
+
+#endif /* __ASM_REFPAGE_H */
