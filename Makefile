@@ -4,7 +4,7 @@
 # ARCH: arm64 or x86_64; "make test" without it does both
 export ARCH KSRC DEBUG V PREFIX SIGNOFF PATCH FORCE ACCEL ICOUNT ROUNDS
 
-.PHONY: help deps tree refresh series check-series kernel run test check selftest-harness mutants regress clean
+.PHONY: help deps tree refresh series check-series kernel run test check selftest-harness mutants vary regress clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,7 +42,10 @@ selftest-harness: deps ## does the test harness notice failures?
 mutants: deps ## do the tests notice broken kernels?
 	@qemu/mutate $(ARCH)
 
-regress: deps ## do the mm selftests of the kernel do the same on base and series?
+vary: deps ## do the selftests pass on other configurations and processors?
+	@qemu/vary
+
+regress: deps ## do the selftests of the kernel do the same on base and series?
 	@qemu/regress $(ARCH)
 
 clean: ## remove build/, unless build/linux holds work that is nowhere else
