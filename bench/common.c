@@ -31,6 +31,10 @@
 #define SLABS		"/proc/slabinfo"
 #define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 
+#ifndef SA_EXPOSE_TAGBITS	/* not in <signal.h> yet */
+#define SA_EXPOSE_TAGBITS	0x00000800
+#endif
+
 size_t page_size;
 
 size_t div_round_up(size_t n, size_t d)
@@ -163,7 +167,9 @@ void measure_in_child(const char *name,
 		_exit(0);
 	}
 	if (waitpid(pid, &status, 0) != pid || status)
-		errx(1, "%s: the child that was measured failed", name);
+		errx(1, "%s: the child that was measured failed%s%s", name,
+		     WIFSIGNALED(status) ? ": " : "",
+		     WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "");
 	memcpy(result, shared, size);
 	munmap(shared, size);
 }
@@ -308,7 +314,8 @@ unsigned int count_faults(unsigned char *p)
 {
 	struct sigaction action = {
 		.sa_sigaction = on_fault,
-		.sa_flags = SA_SIGINFO,
+		/* With its tag, if it has one, the address is that at @p */
+		.sa_flags = SA_SIGINFO | SA_EXPOSE_TAGBITS,
 	};
 	struct sigaction before;
 	unsigned int n;
@@ -321,13 +328,18 @@ unsigned int count_faults(unsigned char *p)
 
 /* --- memory --------------------------------------------------------------- */
 
-int create_refpage(unsigned char content)
+int create_pattern_refpage(const void *pattern, unsigned int n)
 {
-	int fd = syscall(__NR_refpage_create, &content, REFPAGE_PATTERN_SIZE(0));
+	int fd = syscall(__NR_refpage_create, pattern, REFPAGE_PATTERN_SIZE(n));
 
 	if (fd < 0)
 		err(1, "no refpage_create() (--variant chooses those without)");
 	return fd;
+}
+
+int create_refpage(unsigned char content)
+{
+	return create_pattern_refpage(&content, 0);
 }
 
 size_t mprotect_pages(unsigned char *page, size_t n, size_t every, int prot)

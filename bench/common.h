@@ -78,7 +78,10 @@ unsigned int count_faults(unsigned char *p);
 
 /* --- memory --------------------------------------------------------------- */
 
-/* A descriptor of refpage_create(), of that byte */
+/* A descriptor of refpage_create(), of the 1 << @n bytes at @pattern */
+int create_pattern_refpage(const void *pattern, unsigned int n);
+
+/* The same of that byte */
 int create_refpage(unsigned char content);
 
 /*
