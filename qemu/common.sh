@@ -41,3 +41,19 @@ need() {
 		command -v "$tool" >/dev/null || die "$tool is missing; scripts/deps installs what is needed"
 	done
 }
+
+passed=0 failed=0 skipped=0
+
+# count COMMAND...: run it and add what its last line says, "N passed, N failed, N skipped", which is
+# then in $counts. Without such a line, it has failed.
+count() {
+	local log p f s
+	log=$(mktemp)
+	"$@" | tee "$log" || true
+	counts=$(tail -n 1 "$log")
+	rm -f "$log"
+	[[ $counts =~ ^[0-9]+\ passed,\ [0-9]+\ failed,\ [0-9]+\ skipped$ ]] ||
+		counts='0 passed, 1 failed, 0 skipped'
+	read -r p _ f _ s _ <<<"$counts"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
