@@ -13,6 +13,7 @@
 #include <linux/fs_context.h>
 #include <linux/highmem.h>
 #include <linux/init.h>
+#include <linux/kmsan-checks.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
@@ -38,15 +39,20 @@
  * @size: Bytes of content that the creator gave.
  * @is_uniform: All of the page is @byte, and all its memory tags are @tag; one
  *		of them is 0. Then it is the page of a struct refpage_uniform.
+ * @is_word: All of the page is @word, and no memory tag but @tag is not 0. Then
+ *	     it need not be read to be copied.
  * @byte: The value, if @is_uniform.
- * @tag: The memory tag, if @is_uniform.
+ * @tag: The memory tag, if @is_uniform; otherwise 0.
+ * @word: The value, if @is_word.
  */
 struct refpage {
 	struct page *page;
 	unsigned int size;
 	bool is_uniform;
+	bool is_word;
 	u8 byte;
 	u8 tag;
+	u64 word;
 };
 
 /**
@@ -103,7 +109,7 @@ unsigned long refpage_pfn(const struct vm_area_struct *vma)
  * If @vma has memory tags, those of the reference page are copied with the
  * content; otherwise they are not set.
  *
- * Context: May sleep. The mmap lock or the VMA lock is held.
+ * Context: Does not sleep. The mmap lock or the VMA lock is held.
  * Return: 0, or -EHWPOISON if the copy met a memory error in the reference
  *	   page, where the architecture can tell.
  */
@@ -113,22 +119,37 @@ int refpage_fill(struct vm_area_struct *vma, struct page *page,
 	const struct refpage *refpage = vma_refpage(vma);
 	void *kaddr;
 
-	if (!refpage->is_uniform) {
+	if (!refpage->is_word) {
 		if (arch_refpage_copy(page, refpage->page, addr, vma))
 			return -EHWPOISON;
 		return 0;
 	}
 
-	if (!refpage->byte && arch_refpage_zero(page, refpage->tag, vma))
+	if (!refpage->word && arch_refpage_zero(page, refpage->tag, vma))
 		return 0;
 
 	kaddr = kmap_local_page(page);
-	memset(kaddr, refpage->byte, PAGE_SIZE);
+	arch_refpage_fill(kaddr, refpage->word);
+	kmsan_unpoison_memory(kaddr, PAGE_SIZE);
 	kunmap_local(kaddr);
 	/* Never executed, so that only an alias of the address matters. */
 	if (cpu_dcache_is_aliasing())
 		flush_dcache_page(page);
 	return 0;
+}
+
+/**
+ * refpage_same - Could the reference page take the place of a private page?
+ * @vma: A VMA for which vma_is_refpage() holds.
+ * @page: The private page. If it can be written to meanwhile, so can the answer
+ *	  be wrong.
+ *
+ * Context: Any. @vma cannot go away.
+ * Return: true if @page holds the content of @vma, memory tags included.
+ */
+bool refpage_same(const struct vm_area_struct *vma, struct page *page)
+{
+	return arch_refpage_same(page, vma_refpage(vma)->page, vma);
 }
 
 /* Special PTEs of a refpage VMA map no page that rmap or RSS knows. */
@@ -305,8 +326,12 @@ static int refpage_read_content(struct refpage *refpage,
 		refpage->tag = tag;
 	}
 
+	refpage->is_word = refpage->is_uniform ||
+			   (!tag && size <= sizeof(refpage->word));
+
 	for (; size < PAGE_SIZE; size *= 2)
 		memcpy(kaddr + size, kaddr, size);
+	memcpy(&refpage->word, kaddr, sizeof(refpage->word));
 
 out_unmap:
 	kunmap_local(kaddr);

@@ -3,15 +3,39 @@
 #define _ASM_GENERIC_REFPAGE_H
 
 /*
- * What mm/refpage.c asks of an architecture whose memory can have tags. This is
- * the form for memory that has none.
+ * What mm/refpage.c asks of an architecture, in the form for one whose memory
+ * has no tags and whose memset() is good enough for a page. An architecture that
+ * does better has an asm/refpage.h, which defines what is different as a macro,
+ * too, and includes this.
  */
 #include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/string.h>
 #include <linux/types.h>
 
 /* How many values a tag has */
+#ifndef ARCH_REFPAGE_TAGS
 #define ARCH_REFPAGE_TAGS	1
+#endif
 
+#ifndef arch_refpage_fill
+/**
+ * arch_refpage_fill - Fill a page with a word
+ * @kaddr: The page.
+ * @word: The word, in the byte order of memory.
+ *
+ * Context: Any.
+ */
+static inline void arch_refpage_fill(void *kaddr, u64 word)
+{
+	if (word == (u8)word * 0x0101010101010101ULL)
+		memset(kaddr, word, PAGE_SIZE);
+	else
+		memset64(kaddr, word, PAGE_SIZE / sizeof(word));
+}
+#endif
+
+#ifndef arch_refpage_read_tags
 /**
  * arch_refpage_read_tags - Give a new reference page the tags of its source
  * @page: The reference page, which nobody else knows yet.
@@ -33,7 +57,9 @@ static inline int arch_refpage_read_tags(struct page *page,
 {
 	return 0;
 }
+#endif
 
+#ifndef arch_refpage_zero
 /**
  * arch_refpage_zero - Zero a new page and set its tags, in one pass
  * @page: The page.
@@ -49,7 +75,9 @@ static inline bool arch_refpage_zero(struct page *page, u8 tag,
 {
 	return false;
 }
+#endif
 
+#ifndef arch_refpage_copy
 /**
  * arch_refpage_copy - Copy a reference page, its tags included if @vma has tags
  * @to: A new page.
@@ -66,5 +94,24 @@ static inline int arch_refpage_copy(struct page *to, struct page *from,
 {
 	return copy_mc_user_highpage(to, from, addr, vma);
 }
+#endif
+
+#ifndef arch_refpage_same
+/**
+ * arch_refpage_same - Does a page hold what a reference page holds, with tags?
+ * @page: A private page of @vma that nobody can write to now.
+ * @from: The reference page.
+ * @vma: The refpage mapping. If it has no tags, those of @page count as 0: they
+ *	 would become visible if it is given tags.
+ *
+ * Context: Any.
+ * Return: true if a user of @vma could not tell @from from @page.
+ */
+static inline bool arch_refpage_same(struct page *page, struct page *from,
+				     const struct vm_area_struct *vma)
+{
+	return pages_identical(page, from);
+}
+#endif
 
 #endif /* _ASM_GENERIC_REFPAGE_H */

@@ -44,13 +44,15 @@ static int refpage_open_byte(void)
 FIXTURE_VARIANT_ADD(guard_regions, refpage_page)
 {
 	.open = refpage_open_page, .fresh = refpage_fresh,
-	.prot = RW, .flags = MAP_PRIVATE, .only_copy = true,
+	.prot = RW, .flags = MAP_PRIVATE,
+	.around = true, .huge = true, .only_copy = true,
 };
 
 FIXTURE_VARIANT_ADD(guard_regions, refpage_byte)
 {
 	.open = refpage_open_byte, .fresh = refpage_fresh,
-	.prot = RW, .flags = MAP_PRIVATE, .only_copy = true,
+	.prot = RW, .flags = MAP_PRIVATE,
+	.around = true, .huge = true, .only_copy = true,
 };
 
 /* A page of content but for its first byte. */

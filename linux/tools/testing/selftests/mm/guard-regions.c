@@ -59,19 +59,20 @@ FIXTURE_VARIANT_ADD(guard_regions, shmem)
 {
 	.open = memfd_open, .fresh = file_fresh,
 	.prot = RW, .flags = MAP_SHARED,
-	.cached = true, .huge = true, .uffd = true, .uffd_minor = true,
+	.cached = true, .around = true, .huge = true,
+	.uffd = true, .uffd_minor = true,
 };
 
 FIXTURE_VARIANT_ADD(guard_regions, file_private)
 {
 	.open = file_open, .fresh = file_fresh,
-	.prot = RW, .flags = MAP_PRIVATE, .cached = true,
+	.prot = RW, .flags = MAP_PRIVATE, .cached = true, .around = true,
 };
 
 FIXTURE_VARIANT_ADD(guard_regions, file_shared)
 {
 	.open = file_open, .fresh = file_fresh,
-	.prot = RW, .flags = MAP_SHARED, .cached = true,
+	.prot = RW, .flags = MAP_SHARED, .cached = true, .around = true,
 };
 
 /* -- What is not about a kind of memory ----------------------------------- */

@@ -48,323 +48,19 @@
 
 #include "../kselftest_harness.h"
 #include "../../../../mm/gup_test.h"
-#include "vm_util.h"
+#include "refpage-util.h"
 
 /* Pages of most mappings; no more than a pipe holds. */
 #define PAGES	16
-
-#define RW	(PROT_READ | PROT_WRITE)
-
-/*
- * What an untouched page reads. Global, so that the helpers need not be told;
- * each test runs in a process of its own.
- */
-static unsigned char *content;
-
-static int refpage_create(const void *from, unsigned int flags)
-{
-	return syscall(__NR_refpage_create, from, flags);
-}
-
-static bool syscall_is_absent(void)
-{
-	return errno == ENOSYS;
-}
-
-/* For what the tests need and what is not tested. */
-static void die(const char *what)
-{
-	ksft_print_msg("%s: %s\n", what, strerror(errno));
-	_exit(KSFT_FAIL);
-}
-
-static long bytes(long pages)
-{
-	return pages * psize();
-}
-
-/* -- Comparing ------------------------------------------------------------ */
-
-static bool same(const unsigned char *p, const unsigned char *want, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (p[i] == want[i])
-			continue;
-		ksft_print_msg("byte %#zx at %p is %02x and not %02x\n",
-			       i, p, p[i], want[i]);
-		return false;
-	}
-	return true;
-}
-
-static bool is_content(const unsigned char *p, size_t pages)
-{
-	for (size_t i = 0; i < pages; i++) {
-		if (!same(p + bytes(i), content, psize()))
-			return false;
-	}
-	return true;
-}
-
-static bool is_byte(const unsigned char *p, unsigned char byte, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (!same(p + i, &byte, 1))
-			return false;
-	}
-	return true;
-}
-
-/* A page of content in which @len bytes at @offset are inverted. */
-static const unsigned char *altered(size_t offset, size_t len)
-{
-	static unsigned char *page;
-
-	if (!page)
-		page = malloc(psize());
-	if (!page)
-		die("malloc");
-	memcpy(page, content, psize());
-	for (size_t i = offset; i < offset + len; i++)
-		page[i] = ~content[i];
-	return page;
-}
-
-/* -- Touching ------------------------------------------------------------- */
-
-/* The compiler must neither leave out a load nor add one before a store. */
-static unsigned char load(const unsigned char *p)
-{
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
-}
-
-static void store(unsigned char *p, size_t offset)
-{
-	__atomic_store_n(p + offset, ~content[offset], __ATOMIC_RELAXED);
-}
-
-static void load_pages(const unsigned char *p, size_t pages)
-{
-	for (size_t i = 0; i < pages; i++)
-		load(p + bytes(i));
-}
-
-static void store_pages(unsigned char *p, size_t pages)
-{
-	for (size_t i = 0; i < pages; i++)
-		store(p + bytes(i), 0);
-}
-
-/* -- Mappings ------------------------------------------------------------- */
-
-static unsigned char *map_at(void *addr, int fd, size_t pages, int prot,
-			     int flags)
-{
-	void *p = mmap(addr, bytes(pages), prot, MAP_PRIVATE | flags, fd, 0);
-
-	if (p == MAP_FAILED)
-		die("mmap");
-	return p;
-}
-
-static unsigned char *map(int fd, size_t pages, int prot)
-{
-	return map_at(NULL, fd, pages, prot, 0);
-}
-
-static unsigned char *map_anon(size_t pages, int prot)
-{
-	return map_at(NULL, -1, pages, prot, MAP_ANONYMOUS);
-}
-
-static void unmap(void *p, size_t pages)
-{
-	if (munmap(p, bytes(pages)))
-		die("munmap");
-}
-
-/*
- * A mixed mapping has pages in every state: untouched, loaded from, stored to,
- * loaded from and then stored to, and so on.
- */
-static bool mixed_stored(size_t i)
-{
-	return i % 4 >= 2;
-}
-
-static size_t mixed_offset(size_t i)
-{
-	return i * 1021 % psize();
-}
-
-/* Loads come first: between pages that are there, no large folio fits. */
-static unsigned char *mix(unsigned char *p, size_t pages)
-{
-	for (size_t i = 1; i < pages; i += 2)
-		load(p + bytes(i));
-	for (size_t i = 0; i < pages; i++) {
-		if (mixed_stored(i))
-			store(p + bytes(i), mixed_offset(i));
-	}
-	return p;
-}
 
 static unsigned char *map_mixed(int fd)
 {
 	return mix(map(fd, PAGES, RW), PAGES);
 }
 
-/* Are pages @first to @last - 1 of a mixed mapping at @p as they were? */
-static bool is_mixed_part(const unsigned char *p, size_t first, size_t last)
-{
-	for (size_t i = first; i < last; i++) {
-		const unsigned char *want = content;
-
-		if (mixed_stored(i))
-			want = altered(mixed_offset(i), 1);
-		if (!same(p + bytes(i), want, psize()))
-			return false;
-	}
-	return true;
-}
-
 static bool is_mixed(const unsigned char *p, size_t pages)
 {
 	return is_mixed_part(p, 0, pages);
-}
-
-/* -- Processes ------------------------------------------------------------ */
-
-static int wait_status(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		die("fork or waitpid");
-	return status;
-}
-
-/* What a child expected in vain is in the metadata, which it shares with us. */
-static bool child_passed(pid_t pid)
-{
-	return wait_status(pid) == 0;
-}
-
-enum touch { LOAD, STORE };
-
-/* The signal that ends a process which does this; 0 if it survives. */
-static int signal_of(unsigned char *p, enum touch touch)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		struct rlimit no_core = {};
-
-		setrlimit(RLIMIT_CORE, &no_core);
-		if (touch == LOAD)
-			load(p);
-		else
-			store(p, 0);
-		_exit(0);
-	}
-	return WTERMSIG(wait_status(pid));
-}
-
-/* One process waits for another at a pipe. */
-static void tell(const int *pipe)
-{
-	if (write(pipe[1], "", 1) != 1)
-		die("write to pipe");
-}
-
-static void wait_for(const int *pipe)
-{
-	char byte;
-
-	if (read(pipe[0], &byte, 1) != 1)
-		die("read from pipe");
-}
-
-/* -- /proc and /sys ------------------------------------------------------- */
-
-/* What follows @field in a file of lines; false if nothing does. */
-static bool file_text(const char *path, const char *field, char *text)
-{
-	FILE *file = fopen(path, "r");
-	bool found = false;
-	char line[256];
-
-	while (file && !found && fgets(line, sizeof(line), file)) {
-		if (strncmp(line, field, strlen(field)))
-			continue;
-		found = sscanf(line + strlen(field), "%63s", text) == 1;
-	}
-	if (file)
-		fclose(file);
-	return found;
-}
-
-/* The number that follows @field; -1 if there is no such file or field. */
-static long file_number(const char *path, const char *field)
-{
-	char text[64];
-
-	return file_text(path, field, text) ? strtol(text, NULL, 0) : -1;
-}
-
-static bool file_write(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
-/* The pages that @field of smaps counts in the VMA which contains @p. */
-static int smaps_pages(const void *p, const char *field)
-{
-	FILE *file = fopen("/proc/self/smaps", "r");
-	unsigned long start, end, kb;
-	bool inside = false;
-	char line[512];
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			inside = start <= (unsigned long)p &&
-				 (unsigned long)p < end;
-		else if (inside && !strncmp(line, field, strlen(field)) &&
-			 sscanf(line + strlen(field), " %lu", &kb) == 1)
-			break;
-	}
-	if (!file || ferror(file) || feof(file))
-		die(field);
-	fclose(file);
-	return kb * 1024 / psize();
-}
-
-/* The VMAs in a range; if there is one, its permissions go to @perms. */
-static int count_vmas(const void *p, size_t pages, char *perms)
-{
-	unsigned long first = (unsigned long)p, last = first + bytes(pages);
-	FILE *file = fopen("/proc/self/maps", "r");
-	unsigned long start, end;
-	char line[512];
-	int count = 0;
-
-	if (!file)
-		die("/proc/self/maps");
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2 &&
-		    start < last && first < end) {
-			count++;
-			if (perms)
-				sscanf(line, "%*s %4s", perms);
-		}
-	}
-	fclose(file);
-	return count;
 }
 
 /* -- Fixture: a descriptor, of each kind ---------------------------------- */
@@ -797,8 +493,9 @@ TEST_F(refpage, pagemap)
 	load(p + psize());
 	load(p + bytes(2));
 	store(p + bytes(3), 0);
+	/* The loads have mapped it, too */
+	ASSERT_EQ(0, madvise(p, psize(), MADV_DONTNEED));
 
-	EXPECT_FALSE(pagemap_is_populated(pagemap, page[0]));
 	for (size_t i = 0; i < 4; i++) {
 		EXPECT_EQ(i > 0, pagemap_is_populated(pagemap, page[i]));
 		EXPECT_FALSE(pagemap_is_swapped(pagemap, page[i]));
@@ -1602,27 +1299,6 @@ TEST_F(refpage, userfaultfd_register)
 	EXPECT_TRUE(is_mixed(p, PAGES));
 }
 
-/* Is the page at @p reported as written to since it was write-protected? */
-static bool scan_written(int pagemap, unsigned char *p, unsigned long flags)
-{
-	struct page_region region;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.flags = flags,
-		.start = (uintptr_t)p,
-		.end = (uintptr_t)p + psize(),
-		.vec = (uintptr_t)&region,
-		.vec_len = 1,
-		.category_mask = PAGE_IS_WRITTEN,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
-	int ret = ioctl(pagemap, PAGEMAP_SCAN, &arg);
-
-	if (ret < 0)
-		die("PAGEMAP_SCAN");
-	return ret;
-}
-
 /*
  * PAGEMAP_SCAN reports what changed, and a dropped page has changed. Catches a
  * marker that is kept, as in file mappings, where a dropped page reads as
@@ -1665,27 +1341,6 @@ TEST_F(refpage, pagemap_scan)
 	EXPECT_TRUE(same(p + psize(), altered(0, 2), psize()));
 	EXPECT_TRUE(is_content(p + bytes(2), 1));
 	EXPECT_TRUE(same(p + bytes(3), altered(0, 1), psize()));
-}
-
-#define KSM "/sys/kernel/mm/ksm/"
-
-/* Merge until a counter of this process is there; a scan may just miss it. */
-static bool ksm_scan_until(const char *counter, long pages)
-{
-	bool done = false;
-	char run[64];
-
-	if (!file_text(KSM "run", "", run) || !file_write(KSM "run", "1"))
-		die(KSM "run");
-	for (int tries = 0; tries < 5 && !done; tries++) {
-		long scans = file_number(KSM "full_scans", "");
-
-		while (file_number(KSM "full_scans", "") < scans + 3)
-			sched_yield();
-		done = file_number("/proc/self/ksm_stat", counter) >= pages;
-	}
-	file_write(KSM "run", run);
-	return done;
 }
 
 /*
@@ -1801,34 +1456,6 @@ TEST_F(refpage, compaction)
 	if (!file_write("/proc/sys/vm/compact_memory", "1"))
 		SKIP(return, "no compaction, or not root");
 	EXPECT_TRUE(is_mixed(p, pages));
-}
-
-#define LRU_GEN "/sys/kernel/debug/lru_gen"
-
-/* Start an aging walk for each memcg and node, at the generation they are. */
-static bool lru_gen_age(void)
-{
-	FILE *file = fopen(LRU_GEN, "r");
-	unsigned long memcg = 0, node = 0, seq = 0;
-	char line[256], command[80];
-
-	if (!file || access(LRU_GEN, W_OK))
-		return false;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, " %lu", &seq) == 1)
-			continue;
-		/* The last generation of what came before this heading */
-		sprintf(command, "+ %lu %lu %lu 1 1", memcg, node, seq);
-		file_write(LRU_GEN, command);
-		if (sscanf(line, "memcg %lu", &memcg) != 1 &&
-		    sscanf(line, " node %lu", &node) != 1)
-			die(line);
-	}
-	sprintf(command, "+ %lu %lu %lu 1 1", memcg, node, seq);
-	if (!file_write(LRU_GEN, command))
-		die(LRU_GEN);
-	fclose(file);
-	return true;
 }
 
 /*
@@ -2201,49 +1828,6 @@ TEST_F(refpage, futex)
 
 /* -- Core dump ------------------------------------------------------------ */
 
-#define CORE_PATTERN "/proc/sys/kernel/core_pattern"
-
-/*
- * The core of a child that has just aborted, mapped; NULL if it has none. The
- * pattern is the system's, and is restored.
- */
-static unsigned char *dump_core(void)
-{
-	char dir[] = "/tmp/refpage.XXXXXX", pattern[64], path[64], saved[256] = "";
-	struct stat stat;
-	void *core = NULL;
-	pid_t pid;
-	int fd;
-
-	fd = open(CORE_PATTERN, O_RDONLY);
-	if (fd < 0 || read(fd, saved, sizeof(saved) - 1) <= 0 || !mkdtemp(dir))
-		die(CORE_PATTERN);
-	close(fd);
-	sprintf(pattern, "%s/core.%%p", dir);
-	if (!file_write(CORE_PATTERN, pattern))
-		return NULL;
-
-	pid = fork();
-	if (!pid) {
-		struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
-
-		setrlimit(RLIMIT_CORE, &limit);
-		signal(SIGABRT, SIG_DFL);
-		abort();
-	}
-	if (!WCOREDUMP(wait_status(pid)))
-		ksft_print_msg("the child left no core\n");
-	file_write(CORE_PATTERN, saved);
-
-	sprintf(path, "%s/core.%d", dir, pid);
-	fd = open(path, O_RDONLY);
-	if (fd >= 0 && !fstat(fd, &stat))
-		core = mmap(NULL, stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	unlink(path);
-	rmdir(dir);
-	return core == MAP_FAILED ? NULL : core;
-}
-
 /* Where a core has the memory at @p, all @pages of it; NULL if nowhere. */
 static unsigned char *core_find(unsigned char *core, void *p, size_t pages)
 {
@@ -2331,12 +1915,6 @@ static void race_check(unsigned long random)
 	}
 }
 
-static unsigned long next_random(unsigned long *state)
-{
-	*state = *state * 6364136223846793005UL + 1442695040888963407UL;
-	return *state ^ *state >> 29;
-}
-
 static bool racing(void)
 {
 	return !__atomic_load_n(&race.stop, __ATOMIC_RELAXED);
@@ -2369,11 +1947,6 @@ static void *race_dontneed(void *arg)
 	while (racing())
 		madvise(race_page(next_random(&state) >> 32), psize(), MADV_DONTNEED);
 	return NULL;
-}
-
-static unsigned long environment(const char *name, unsigned long value)
-{
-	return getenv(name) ? strtoul(getenv(name), NULL, 0) : value;
 }
 
 /*

@@ -38,12 +38,8 @@
 #include <unistd.h>
 
 #include "../../kselftest_harness.h"
-#include "mte_common_util.h"
+#include "check_refpage.h"
 
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL	102
-#define MADV_GUARD_REMOVE	103
-#endif
 #ifndef PTRACE_PEEKMTETAGS
 #define PTRACE_PEEKMTETAGS	33
 #define PTRACE_POKEMTETAGS	34
@@ -63,70 +59,15 @@
 /* Pages of most mappings: each state of a mixed mapping twice */
 #define PAGES	16
 
-#define GRANULE	MT_GRANULE_SIZE
-#define RW	(PROT_READ | PROT_WRITE)
-#define RM	(PROT_READ | PROT_MTE)
-#define RWM	(PROT_READ | PROT_WRITE | PROT_MTE)
-
-/* What a page holds: its bytes, and a tag for each granule. */
-struct page {
-	unsigned char *data;
-	unsigned char *tag;
-};
-
-/*
- * What an untouched page reads, and the same without tags. Global, so that the
- * helpers need not be told; each test runs in a process of its own.
- */
-static struct page reference, untagged;
-
-static int refpage_create(const void *from, unsigned int flags)
-{
-	return syscall(__NR_refpage_create, from, flags);
-}
-
-static bool syscall_is_absent(void)
-{
-	return errno == ENOSYS;
-}
-
-/* For what the tests need and what is not tested. */
-static void die(const char *what)
-{
-	ksft_print_msg("%s: %s\n", what, strerror(errno));
-	_exit(KSFT_FAIL);
-}
-
-static size_t psize(void)
-{
-	static size_t size;
-
-	if (!size)
-		size = sysconf(_SC_PAGESIZE);
-	return size;
-}
+/* What an untouched page reads, without tags. */
+static struct page untagged;
 
 static unsigned int pshift(void)
 {
 	return __builtin_ctzl(psize());
 }
 
-static size_t granules(void)
-{
-	return psize() / GRANULE;
-}
-
-static long bytes(long pages)
-{
-	return pages * psize();
-}
-
 /* -- Tags ----------------------------------------------------------------- */
-
-static void *tagged(const void *p, unsigned long tag)
-{
-	return (void *)MT_SET_TAG(MT_CLEAR_TAG((unsigned long)p), tag);
-}
 
 static size_t granule_of(const void *p)
 {
@@ -146,16 +87,6 @@ static void *wrong(const void *p)
 	return tagged(p, reference.tag[granule] ^ (1 + granule % 15));
 }
 
-static unsigned int load_tag(const void *p)
-{
-	return MT_FETCH_TAG((unsigned long)mte_get_tag_address((void *)p));
-}
-
-static void store_tag(void *p, unsigned int tag)
-{
-	mte_set_tag_address_range(tagged(p, tag), GRANULE);
-}
-
 static void store_tag_and_zero(void *p, unsigned int tag)
 {
 	mte_clear_tag_address_range(tagged(p, tag), GRANULE);
@@ -168,39 +99,7 @@ static void store_two_tags(void *p, unsigned int tag)
 		     : : "r" (tagged(p, tag)) : "memory");
 }
 
-/* QEMU 7.2 has but two tags per page: it loses the offset of the granule. */
-static bool tags_are_independent(void)
-{
-	unsigned char *p;
-	bool independent;
-
-	p = mmap(NULL, psize(), RWM, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		die("mmap");
-	for (size_t i = 0; i < granules(); i++)
-		store_tag(p + i * GRANULE, i / 16);
-	independent = load_tag(p) == 0 && load_tag(p + 16 * GRANULE) == 1;
-	munmap(p, psize());
-	return independent;
-}
-
-/* Tests run without checks of tags, but for those that ask for them. */
-static void check_tags(int mode)
-{
-	if (mte_switch_mode(mode, MTE_ALLOW_NON_ZERO_TAG))
-		die("prctl");
-}
-
 /* -- Comparing ------------------------------------------------------------ */
-
-static struct page new_page(void)
-{
-	struct page page = { calloc(1, psize()), calloc(1, granules()) };
-
-	if (!page.data || !page.tag)
-		die("calloc");
-	return page;
-}
 
 /* A page with the data and tags of the reference page, to be changed. */
 static struct page *like_reference(void)
@@ -214,78 +113,9 @@ static struct page *like_reference(void)
 	return &page;
 }
 
-static bool same_data(const unsigned char *p, const unsigned char *want)
-{
-	bool same;
-
-	mte_enable_pstate_tco();
-	same = !memcmp(p, want, psize());
-	for (size_t i = 0; !same && i < psize(); i++) {
-		if (p[i] == want[i])
-			continue;
-		ksft_print_msg("page %p: byte %#zx is %02x and not %02x\n",
-			       p, i, p[i], want[i]);
-		break;
-	}
-	mte_disable_pstate_tco();
-	return same;
-}
-
-static bool same_tag(const void *p, size_t granule, unsigned int tag,
-		     unsigned int want)
-{
-	if (tag != want)
-		ksft_print_msg("page %p: tag of granule %zu is %u and not %u\n",
-			       p, granule, tag, want);
-	return tag == want;
-}
-
-static bool same_tags(const unsigned char *p, const unsigned char *want)
-{
-	for (size_t i = 0; i < granules(); i++) {
-		if (!same_tag(p, i, load_tag(p + i * GRANULE), want[i]))
-			return false;
-	}
-	return true;
-}
-
-/* Tags first, which need not be loaded before the data is. */
-static bool is_page(const unsigned char *p, const struct page *want)
-{
-	return same_tags(p, want->tag) && same_data(p, want->data);
-}
-
-static bool are_pages(const unsigned char *p, size_t pages,
-		      const struct page *want)
-{
-	for (size_t i = 0; i < pages; i++) {
-		if (!is_page(p + bytes(i), want))
-			return false;
-	}
-	return true;
-}
-
-static bool is_content(const unsigned char *p, size_t pages)
-{
-	return are_pages(p, pages, &reference);
-}
-
 /* -- Touching ------------------------------------------------------------- */
 
 enum touch { LOAD, STORE };
-
-/* The compiler must neither leave out a load nor add one before a store. */
-static unsigned char load(const unsigned char *p)
-{
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
-}
-
-/* Invert a byte of content; the pointer may have a tag. */
-static void store(unsigned char *p)
-{
-	__atomic_store_n(p, ~reference.data[(unsigned long)p % psize()],
-			 __ATOMIC_RELAXED);
-}
 
 static void store_pages(unsigned char *p, size_t pages)
 {
@@ -353,40 +183,6 @@ static int touch_code(unsigned char *p, enum touch touch)
 
 /* -- Mappings ------------------------------------------------------------- */
 
-static unsigned char *map_at(void *addr, int fd, size_t pages, int prot,
-			     int flags)
-{
-	void *p = mmap(addr, bytes(pages), prot, MAP_PRIVATE | flags, fd, 0);
-
-	if (p == MAP_FAILED)
-		die("mmap");
-	return p;
-}
-
-static unsigned char *map(int fd, size_t pages, int prot)
-{
-	return map_at(NULL, fd, pages, prot, 0);
-}
-
-static unsigned char *map_anon(size_t pages, int prot)
-{
-	return map_at(NULL, -1, pages, prot, MAP_ANONYMOUS);
-}
-
-static void unmap(void *p, size_t pages)
-{
-	if (munmap(p, bytes(pages)))
-		die("munmap");
-}
-
-/* Give a page of PROT_MTE memory its bytes and tags. */
-static void fill(unsigned char *p, const struct page *from)
-{
-	memcpy(p, from->data, psize());
-	for (size_t i = 0; i < granules(); i++)
-		store_tag(p + i * GRANULE, from->tag[i]);
-}
-
 /*
  * The pages of a mixed mapping are in every state: the bits of its number say
  * what was done to a page.
@@ -398,28 +194,22 @@ static bool mixed_private(size_t i)
 	return i & (STORED | RETAGGED);
 }
 
-static size_t mixed_offset(size_t i)
-{
-	return i * 1021 % psize();
-}
-
-static size_t mixed_granule(size_t i)
-{
-	return i * 37 % granules();
-}
-
-static unsigned int mixed_tag(size_t i)
-{
-	return reference.tag[mixed_granule(i)] ^ (1 + i % 15);
-}
-
 static unsigned char *mix(unsigned char *p, size_t pages)
 {
 	for (size_t i = 0; i < pages; i++) {
+		if (i & LOADED)
+			load(p + bytes(i));
+	}
+	for (size_t i = 0; i < pages; i++) {
 		unsigned char *page = p + bytes(i);
 
-		if (i & LOADED)
-			load(page);
+		/*
+		 * A load also maps what is around it; let go of that. EINVAL:
+		 * it is locked, and populated in any case.
+		 */
+		if (!(i & LOADED) && madvise(page, psize(), MADV_DONTNEED) &&
+		    errno != EINVAL)
+			die("madvise(MADV_DONTNEED)");
 		if (i & STORED)
 			store(page + mixed_offset(i));
 		if (i & RETAGGED)
@@ -469,121 +259,15 @@ static long count_mixed_private(size_t pages)
 	return count;
 }
 
-/* -- Processes ------------------------------------------------------------ */
-
-static int wait_status(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		die("fork or waitpid");
-	return status;
-}
-
-/* What a child expected in vain is in the metadata, which it shares with us. */
-static bool child_passed(pid_t pid)
-{
-	return wait_status(pid) == 0;
-}
-
-/* One process waits for another at a pipe. */
-static void tell(const int *pipe)
-{
-	if (write(pipe[1], "", 1) != 1)
-		die("write to pipe");
-}
-
-static void wait_for(const int *pipe)
-{
-	char byte;
-
-	if (read(pipe[0], &byte, 1) != 1)
-		die("read from pipe");
-}
-
 /* -- /proc and /sys ------------------------------------------------------- */
-
-/* What follows @field in a file of lines; false if nothing does. */
-static bool file_text(const char *path, const char *field, char *text)
-{
-	FILE *file = fopen(path, "r");
-	bool found = false;
-	char line[256];
-
-	while (file && !found && fgets(line, sizeof(line), file)) {
-		if (strncmp(line, field, strlen(field)))
-			continue;
-		found = sscanf(line + strlen(field), "%63s", text) == 1;
-	}
-	if (file)
-		fclose(file);
-	return found;
-}
-
-/* The number that follows @field; -1 if there is no such file or field. */
-static long file_number(const char *path, const char *field)
-{
-	char text[64];
-
-	return file_text(path, field, text) ? strtol(text, NULL, 0) : -1;
-}
-
-static bool file_write(const char *path, const char *text)
-{
-	ssize_t len = strlen(text);
-	int fd = open(path, O_WRONLY);
-	bool done = fd >= 0 && write(fd, text, len) == len;
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
 
 /* The pages that @field of smaps counts in the VMA which contains @p. */
 static long smaps_pages_of(pid_t pid, const void *p, const char *field)
 {
-	unsigned long start, end, kb;
-	bool inside = false;
-	char line[512];
-	FILE *file;
+	char path[32];
 
-	sprintf(line, "/proc/%d/smaps", pid);
-	file = fopen(line, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			inside = start <= (unsigned long)p &&
-				 (unsigned long)p < end;
-		else if (inside && !strncmp(line, field, strlen(field)) &&
-			 sscanf(line + strlen(field), " %lu", &kb) == 1)
-			break;
-	}
-	if (!file || ferror(file) || feof(file))
-		die(field);
-	fclose(file);
-	return kb * 1024 / psize();
-}
-
-static long smaps_pages(const void *p, const char *field)
-{
-	return smaps_pages_of(getpid(), p, field);
-}
-
-/* An entry of a file of 64-bit entries */
-static __u64 file_entry(const char *path, unsigned long index)
-{
-	int fd = open(path, O_RDONLY);
-	__u64 entry;
-
-	if (fd < 0 || pread(fd, &entry, sizeof(entry),
-			    index * sizeof(entry)) != sizeof(entry))
-		die(path);
-	close(fd);
-	return entry;
-}
-
-static __u64 page_entry(const void *p)
-{
-	return file_entry("/proc/self/pagemap", (unsigned long)p / psize());
+	sprintf(path, "/proc/%d/smaps", pid);
+	return smaps_number_in(path, p, field) * 1024 / psize();
 }
 
 static bool is_swapped(const void *p)
@@ -591,19 +275,10 @@ static bool is_swapped(const void *p)
 	return page_entry(p) >> 62 & 1;
 }
 
-static unsigned long pfn_of(const void *p)
-{
-	__u64 entry = page_entry(p);
-
-	if (!(entry >> 63))
-		return 0;
-	return entry & ((1ULL << 55) - 1);
-}
-
 /* Is this bit of /proc/kpageflags set for the page that is mapped at @p? */
 static bool page_flag(const void *p, unsigned int bit)
 {
-	return file_entry("/proc/kpageflags", pfn_of(p)) >> bit & 1;
+	return has_flag(pfn_of(p), bit);
 }
 
 static bool pfns_are_hidden(void)
@@ -617,12 +292,15 @@ static bool pfns_are_hidden(void)
 	return !pfn || access("/proc/kpageflags", R_OK);
 }
 
-/* A page that is busy stays; so does that of another CPU's batch. */
+/* A page that is busy stays; so does one in another CPU's batch. */
 static long page_out(unsigned char *p, size_t pages, long wanted)
 {
 	long swapped = 0;
 
 	for (int tries = 0; tries < 100 && swapped < wanted; tries++) {
+		/* Compaction empties the batches of all CPUs first */
+		if (tries)
+			file_write("/proc/sys/vm/compact_memory", "1");
 		if (madvise(p, bytes(pages), MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
 		swapped = 0;
@@ -630,11 +308,6 @@ static long page_out(unsigned char *p, size_t pages, long wanted)
 			swapped += is_swapped(p + bytes(i));
 	}
 	return swapped;
-}
-
-static bool has_no_swap(void)
-{
-	return file_number("/proc/meminfo", "SwapFree:") <= 0;
 }
 
 /* -- Fixture: a descriptor, of each kind ---------------------------------- */
@@ -718,21 +391,7 @@ FIXTURE_SETUP(refpage)
 	mte_disable_pstate_tco();
 	check_tags(MTE_NONE_ERR);
 
-	reference = new_page();
-	for (size_t i = 0; i < psize(); i++) {
-		size_t at = i % size;
-
-		reference.data[i] = variant->byte;
-		if (variant->byte < 0)
-			reference.data[i] = 29 + at * 131 + (at >> 8) * 17;
-	}
-	for (size_t i = 0; i < granules(); i++) {
-		size_t at = i * GRANULE % size / GRANULE;
-
-		reference.tag[i] = variant->tag;
-		if (variant->tag < 0)
-			reference.tag[i] = (3 + at * 5 + (at >> 4)) % 16;
-	}
+	make_reference(size, variant->byte, variant->tag);
 	untagged = new_page();
 	memcpy(untagged.data, reference.data, psize());
 
@@ -1516,25 +1175,6 @@ TEST_F(refpage, fork_and_store)
 
 /* -- Mappings, mremap and madvise ----------------------------------------- */
 
-/* The VMAs in a range of pages */
-static int count_vmas(const void *p, size_t pages)
-{
-	unsigned long first = (unsigned long)p, last = first + bytes(pages);
-	FILE *file = fopen("/proc/self/maps", "r");
-	unsigned long start, end;
-	char line[512];
-	int count = 0;
-
-	if (!file)
-		die("/proc/self/maps");
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			count += start < last && first < end;
-	}
-	fclose(file);
-	return count;
-}
-
 /*
  * Neighbours merge if both have PROT_MTE or neither has. Catches flags that a
  * mapping gets after it was compared with its neighbour.
@@ -1545,11 +1185,11 @@ TEST_F(refpage, merge)
 
 	for (size_t i = 0; i < PAGES; i++)
 		map_at(p + bytes(i), self->fd, 1, i < 8 ? RWM : RW, MAP_FIXED);
-	EXPECT_EQ(2, count_vmas(p, PAGES));
+	EXPECT_EQ(2, count_vmas(p, PAGES, NULL));
 	EXPECT_TRUE(is_content(p, 8));
 	EXPECT_TRUE(are_pages(p + bytes(8), 8, &untagged));
 	ASSERT_EQ(0, mprotect(p, bytes(PAGES), RWM));
-	EXPECT_EQ(1, count_vmas(p, PAGES));
+	EXPECT_EQ(1, count_vmas(p, PAGES, NULL));
 	EXPECT_TRUE(is_mixed(mix(p, PAGES), PAGES));
 }
 
@@ -1744,27 +1384,6 @@ TEST_F(refpage, compaction)
 						  mixed_page(i)));
 }
 
-#define KSM "/sys/kernel/mm/ksm/"
-
-/* Merge until a counter of this process is there; a scan may just miss it. */
-static bool ksm_scan_until(const char *counter, long pages)
-{
-	bool done = false;
-	char run[64];
-
-	if (!file_text(KSM "run", "", run) || !file_write(KSM "run", "1"))
-		die(KSM "run");
-	for (int tries = 0; tries < 5 && !done; tries++) {
-		long scans = file_number(KSM "full_scans", "");
-
-		while (file_number(KSM "full_scans", "") < scans + 3)
-			sched_yield();
-		done = file_number("/proc/self/ksm_stat", counter) >= pages;
-	}
-	file_write(KSM "run", run);
-	return done;
-}
-
 /* Private pages of one byte; their tags are left as the store found them. */
 static unsigned char *map_byte(int fd, size_t pages, int prot, int byte)
 {
@@ -1888,50 +1507,6 @@ TEST_F(refpage, ksm_zero_page)
 }
 
 /* -- Core dump ------------------------------------------------------------ */
-
-#define CORE_PATTERN "/proc/sys/kernel/core_pattern"
-
-/*
- * The core of a child that has just aborted, mapped; NULL if it has none. The
- * pattern is the system's, and is restored.
- */
-static unsigned char *dump_core(void)
-{
-	char dir[] = "/tmp/refpage.XXXXXX", pattern[64], path[64];
-	char saved[256] = "";
-	struct stat stat;
-	void *core = NULL;
-	pid_t pid;
-	int fd;
-
-	fd = open(CORE_PATTERN, O_RDONLY);
-	if (fd < 0 || read(fd, saved, sizeof(saved) - 1) <= 0 || !mkdtemp(dir))
-		die(CORE_PATTERN);
-	close(fd);
-	sprintf(pattern, "%s/core.%%p", dir);
-	if (!file_write(CORE_PATTERN, pattern))
-		return NULL;
-
-	pid = fork();
-	if (!pid) {
-		struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
-
-		setrlimit(RLIMIT_CORE, &limit);
-		signal(SIGABRT, SIG_DFL);
-		abort();
-	}
-	if (!WCOREDUMP(wait_status(pid)))
-		ksft_print_msg("the child left no core\n");
-	file_write(CORE_PATTERN, saved);
-
-	sprintf(path, "%s/core.%d", dir, pid);
-	fd = open(path, O_RDONLY);
-	if (fd >= 0 && !fstat(fd, &stat))
-		core = mmap(NULL, stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	unlink(path);
-	rmdir(dir);
-	return core == MAP_FAILED ? NULL : core;
-}
 
 /*
  * Where a core has the page at @p: its data, or its tags, two of them to a
@@ -2402,8 +1977,6 @@ TEST_F(create, source_is_untouched)
 		EXPECT_TRUE(!pfn_of(p + bytes(i)) ||
 			    page_flag(p + bytes(i), KPF_ZERO_PAGE));
 }
-
-#define THP "/sys/kernel/mm/transparent_hugepage/"
 
 /*
  * Any page of a huge page. Catches the tags of the first one, and a huge page
