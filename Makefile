@@ -4,7 +4,7 @@
 # ARCH: arm64 or x86_64; "make test" without it does both
 export ARCH KSRC DEBUG V PREFIX SIGNOFF PATCH FORCE ACCEL ICOUNT ROUNDS
 
-.PHONY: help deps tree refresh series check-series kernel run test check selftest-harness mutants vary regress clean
+.PHONY: help deps tree refresh series check-series kernel run bench test check selftest-harness mutants vary regress clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,9 @@ kernel: deps ## build a kernel [ARCH=arm64|x86_64] [DEBUG=1]
 
 run: deps ## boot it and measure [ROUNDS=n] [ICOUNT=1] [ACCEL=kvm]
 	@bench/run $(ARCH)
+
+bench: deps ## all of memory with content, and plots, into bench/results [ROUNDS=n] [ICOUNT=1] [ACCEL=kvm]
+	@bench/run content $(ARCH) --results bench/results --plot --check
 
 test: deps ## boot it and run the selftests [DEBUG=1]
 	@qemu/test $(ARCH)

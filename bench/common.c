@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
@@ -29,13 +30,15 @@
 #define STATUS		"/proc/self/status"
 #define MAPS		"/proc/self/maps"
 #define SLABS		"/proc/slabinfo"
-#define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
+#define CPUINFO		"/proc/cpuinfo"
 
 #ifndef SA_EXPOSE_TAGBITS	/* not in <signal.h> yet */
 #define SA_EXPOSE_TAGBITS	0x00000800
 #endif
 
 size_t page_size;
+
+static char **arguments;	/* what the program was called with */
 
 size_t div_round_up(size_t n, size_t d)
 {
@@ -89,6 +92,7 @@ void parse_options(int argc, char **argv, const struct list *lists,
 		words[n] = lists[n].words;
 	}
 
+	arguments = argv;
 	settings->clock = "CLOCK_MONOTONIC";
 	while ((option = getopt_long(argc, argv, letters, options,
 				     NULL)) != -1) {
@@ -395,13 +399,12 @@ void need_guards(bool vector)
 	munmap(p, page_size);
 }
 
-/* --- output --------------------------------------------------------------- */
+/* --- observing the machine ------------------------------------------------ */
 
-/* The word in brackets: what is chosen from those in the file */
-static const char *read_choice(const char *path)
+const char *read_choice(const char *path)
 {
 	static char choice[16];
-	FILE *file = fopen(path, "r");
+	FILE *file = fopen(path, "re");
 	int n = 0;
 
 	if (file) {
@@ -411,26 +414,106 @@ static const char *read_choice(const char *path)
 			n = fscanf(file, "[%15[^]]", choice);
 		fclose(file);
 	}
-	return n == 1 ? choice : "none";
+	return n == 1 ? choice : NULL;
+}
+
+/* The first line of the file at @path that starts with @key, or "" */
+static const char *read_line(const char *path, const char *key)
+{
+	static char line[2048];
+	FILE *file = fopen(path, "re");
+	char *found = NULL;
+
+	while (file && !found && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, strlen(key)))
+			found = line;
+	if (file)
+		fclose(file);
+	if (!found)
+		return "";
+	found[strcspn(found, "\n")] = 0;
+	return found;
+}
+
+/* The word behind @key in @text; "" if there is none */
+static const char *find_word(const char *text, const char *key)
+{
+	static char word[64];
+	const char *at = text ? strstr(text, key) : NULL;
+
+	if (!at || sscanf(at + strlen(key), "%63[^ ,\n]", word) != 1)
+		return "";
+	return word;
+}
+
+#define KLOG_READ_ALL		3
+#define KLOG_SIZE_BUFFER	10
+
+/*
+ * What the kernel says while it boots is what counts, but may have been
+ * overwritten or be for root only. Its parameter is always there, if given.
+ */
+static const char *read_init_on_alloc(void)
+{
+	int size = klogctl(KLOG_SIZE_BUFFER, NULL, 0);
+	char *text = size > 0 ? malloc(size + 1) : NULL;
+	int n = text ? klogctl(KLOG_READ_ALL, text, size) : -1;
+	const char *word = "";
+
+	if (n >= 0) {
+		text[n] = 0;
+		word = find_word(strstr(text, "mem auto-init:"),
+				 "heap alloc:");
+	}
+	free(text);
+	if (!*word)
+		word = find_word(read_line("/proc/cmdline", ""),
+				 "init_on_alloc=");
+	return *word ? word : "not known";
+}
+
+/* x86 has a name; arm64 has numbers */
+static void print_cpu(FILE *out)
+{
+	const char *name = strchr(read_line(CPUINFO, "model name"), ':');
+
+	if (name) {
+		fputs(name + 2, out);
+		return;
+	}
+	name = strchr(read_line(CPUINFO, "CPU implementer"), ':');
+	fprintf(out, "implementer%s", name ? name + 1 : " unknown");
+	name = strchr(read_line(CPUINFO, "CPU part"), ':');
+	fprintf(out, ", part%s", name ? name + 1 : " unknown");
 }
 
 /* "madvise, 64kB always, 2048kB inherit": sizes that are "never" are left out */
 static void print_thp(FILE *out)
 {
+	const char *choice = read_choice(THP_DIR "enabled");
 	glob_t sizes;
 
-	fputs(read_choice(THP_DIR "enabled"), out);
+	fputs(choice ? choice : "none", out);
 	if (glob(THP_DIR "hugepages-*/enabled", 0, NULL, &sizes))
 		return;
 	for (size_t i = 0; i < sizes.gl_pathc; i++) {
 		const char *size = strrchr(sizes.gl_pathv[i], '-') + 1;
-		const char *choice = read_choice(sizes.gl_pathv[i]);
 
-		if (strcmp(choice, "never"))
+		choice = read_choice(sizes.gl_pathv[i]);
+		if (choice && strcmp(choice, "never"))
 			fprintf(out, ", %.*s %s", (int)strcspn(size, "/"), size,
 				choice);
 	}
 	globfree(&sizes);
+}
+
+/* --- output --------------------------------------------------------------- */
+
+static void print_arguments(FILE *out)
+{
+	for (char **arg = arguments; *arg; arg++)
+		fprintf(out, strpbrk(*arg, " ()") ? " '%s'" : " %s", *arg);
+	fputs("\n", out);
 }
 
 void print_machine(FILE *out, const char *prefix, const char *clock)
@@ -438,10 +521,17 @@ void print_machine(FILE *out, const char *prefix, const char *clock)
 	struct utsname uts;
 
 	uname(&uts);
+	fprintf(out, "%sprogram:", prefix);
+	print_arguments(out);
 	fprintf(out, "%skernel: %s %s\n", prefix, uts.release, uts.machine);
+	fprintf(out, "%sparameters: %s\n", prefix,
+		read_line("/proc/cmdline", ""));
+	fprintf(out, "%sinit_on_alloc: %s\n", prefix,
+		read_init_on_alloc());
 	fprintf(out, "%spage size: %zu\n", prefix, page_size);
-	fprintf(out, "%scpus: %ld\n", prefix, sysconf(_SC_NPROCESSORS_ONLN));
-	fprintf(out, "%sTHP: ", prefix);
+	fprintf(out, "%scpus: %ld, ", prefix, sysconf(_SC_NPROCESSORS_ONLN));
+	print_cpu(out);
+	fprintf(out, "\n%sTHP: ", prefix);
 	print_thp(out);
 	fprintf(out, "\n%sclock: %s\n", prefix, clock);
 }

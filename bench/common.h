@@ -30,7 +30,7 @@ struct list {
 	void (*use)(const char *word);
 };
 
-#define MAX_LISTS	3
+#define MAX_LISTS	5
 
 /* @lists ends with an empty one. Does not return if it is wrong or --help. */
 void parse_options(int argc, char **argv, const struct list *lists,
@@ -94,6 +94,16 @@ size_t process_madvise_pages(unsigned char *page, size_t n, size_t every,
 
 /* Ends the program if this kernel has no guard regions, for one or for many */
 void need_guards(bool vector);
+
+/* --- observing the machine ------------------------------------------------ */
+
+#define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
+
+/*
+ * The word in brackets in the file at @path, or NULL. It is in a buffer that
+ * the next call uses again.
+ */
+const char *read_choice(const char *path);
 
 /* --- output --------------------------------------------------------------- */
 
