@@ -160,7 +160,7 @@ static struct page *refpage_find_special_page(struct vm_area_struct *vma,
 }
 
 /*
- * No ->fault: do_pte_missing() knows these VMAs. No ->close: it would prevent
+ * No ->fault: do_fault() knows these VMAs. No ->close: it would prevent
  * neighbours from merging.
  */
 const struct vm_operations_struct refpage_vm_ops = {
