@@ -26,10 +26,14 @@
 #include <linux/string.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
+#include <linux/vmstat.h>
 
 #include <asm/refpage.h>
 
 #include <uapi/linux/refpage.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/refpage.h>
 
 /**
  * struct refpage - what a descriptor of refpage_create() stands for
@@ -152,6 +156,44 @@ bool refpage_same(const struct vm_area_struct *vma, struct page *page)
 	return arch_refpage_same(page, vma_refpage(vma)->page, vma);
 }
 
+/* How memory is filled, in one word, which is part of the ABI. */
+static const char *refpage_kind(const struct refpage *refpage)
+{
+	if (refpage->is_uniform)
+		return refpage->tag ? "tag" : "byte";
+	return refpage->size < PAGE_SIZE ? "pattern" : "page";
+}
+
+/**
+ * count_refpage_fault - Note that a load has mapped the reference page
+ * @vma: A VMA for which vma_is_refpage() holds.
+ * @addr: The address of the load.
+ *
+ * Context: Any. The mmap lock or the VMA lock is held.
+ */
+void count_refpage_fault(const struct vm_area_struct *vma, unsigned long addr)
+{
+	count_vm_event(REFPAGE_FAULT);
+	trace_refpage_load(addr, refpage_pfn(vma));
+}
+
+/**
+ * count_refpage_fill - Note that a fault has made pages private
+ * @vma: A VMA for which vma_is_refpage() holds.
+ * @folio: What has been filled and mapped. Nobody need hold a reference.
+ * @addr: Where it begins.
+ *
+ * Context: Any. The mmap lock or the VMA lock is held, and the page table lock
+ *	    unless @folio cannot go away for another reason.
+ */
+void count_refpage_fill(const struct vm_area_struct *vma, struct folio *folio,
+			unsigned long addr)
+{
+	count_vm_events(REFPAGE_COPY, folio_nr_pages(folio));
+	trace_refpage_fill(addr, folio_pfn(folio), folio_order(folio),
+			   refpage_kind(vma_refpage(vma)));
+}
+
 /* Special PTEs of a refpage VMA map no page that rmap or RSS knows. */
 static struct page *refpage_find_special_page(struct vm_area_struct *vma,
 					      unsigned long addr)
@@ -193,16 +235,8 @@ static unsigned long refpage_get_unmapped_area(struct file *file,
 static void refpage_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	const struct refpage *refpage = file->private_data;
-	const char *kind;
 
-	if (refpage->is_uniform)
-		kind = refpage->tag ? "tag" : "byte";
-	else if (refpage->size < PAGE_SIZE)
-		kind = "pattern";
-	else
-		kind = "page";
-
-	seq_printf(m, "refpage-kind:\t%s\n", kind);
+	seq_printf(m, "refpage-kind:\t%s\n", refpage_kind(refpage));
 	seq_printf(m, "refpage-size:\t%u\n", refpage->size);
 	if (!refpage->is_uniform)
 		return;
@@ -210,6 +244,15 @@ static void refpage_show_fdinfo(struct seq_file *m, struct file *file)
 		seq_printf(m, "refpage-tag:\t0x%x\n", refpage->tag);
 	else
 		seq_printf(m, "refpage-byte:\t0x%02x\n", refpage->byte);
+}
+
+static void refpage_account(struct page *page, bool shared, int sign)
+{
+	struct pglist_data *pgdat = page_pgdat(page);
+
+	mod_node_page_state(pgdat, NR_REFPAGE, sign);
+	if (shared)
+		mod_node_page_state(pgdat, NR_REFPAGE_SHARED, sign);
 }
 
 static struct refpage_uniform *refpage_uniform(const struct refpage *refpage)
@@ -233,6 +276,7 @@ static int refpage_share(struct refpage *refpage)
 	mutex_lock(&refpage_uniform_lock);
 	if (uniform->page && PageHWPoison(uniform->page)) {
 		/* Those who have it cannot get rid of it, but nobody else. */
+		refpage_account(uniform->page, true, -1);
 		uniform->page = NULL;
 		uniform->users = 0;
 	}
@@ -244,6 +288,7 @@ static int refpage_share(struct refpage *refpage)
 			goto out_unlock;
 		copy_highpage(uniform->page, refpage->page);
 		flush_dcache_page(uniform->page);
+		refpage_account(uniform->page, true, 1);
 	}
 	uniform->users++;
 	put_page(refpage->page);
@@ -260,8 +305,10 @@ static void refpage_unshare(const struct refpage *refpage)
 	struct refpage_uniform *uniform = refpage_uniform(refpage);
 
 	mutex_lock(&refpage_uniform_lock);
-	if (uniform->page == refpage->page && !--uniform->users)
+	if (uniform->page == refpage->page && !--uniform->users) {
+		refpage_account(uniform->page, true, -1);
 		uniform->page = NULL;
+	}
 	mutex_unlock(&refpage_uniform_lock);
 }
 
@@ -269,6 +316,8 @@ static void refpage_free(const struct refpage *refpage)
 {
 	if (refpage->is_uniform)
 		refpage_unshare(refpage);
+	else
+		refpage_account(refpage->page, false, -1);
 	/* A pin, say of a pipe, may outlive the last descriptor. */
 	put_page(refpage->page);
 	kfree(refpage);
@@ -359,6 +408,8 @@ static struct refpage *refpage_alloc(const void __user *content,
 		err = refpage_share(refpage);
 	if (err)
 		goto err_put_page;
+	if (!refpage->is_uniform)
+		refpage_account(refpage->page, false, 1);
 
 	return refpage;
 
@@ -369,7 +420,8 @@ err_free:
 	return ERR_PTR(err);
 }
 
-static struct file *refpage_file(struct refpage *refpage)
+/* A file that owns @refpage. */
+static struct file *refpage_alloc_file(struct refpage *refpage)
 {
 	struct inode *inode;
 	struct file *file;
@@ -391,6 +443,39 @@ static struct file *refpage_file(struct refpage *refpage)
 
 	file->private_data = refpage;
 	return file;
+}
+
+static struct file *refpage_open(const void __user *content,
+				 unsigned int size, bool whole_page)
+{
+	struct refpage *refpage;
+	struct file *file;
+
+	refpage = refpage_alloc(content, size, whole_page);
+	if (IS_ERR(refpage))
+		return ERR_CAST(refpage);
+
+	file = refpage_alloc_file(refpage);
+	if (IS_ERR(file)) {
+		refpage_free(refpage);
+		return file;
+	}
+
+	trace_refpage_create(page_to_pfn(refpage->page), refpage_kind(refpage),
+			     size, refpage->byte, refpage->tag);
+	return file;
+}
+
+/**
+ * refpage_file_of_page - Do what refpage_create() does, without a descriptor
+ * @content: A page of content, aligned to its size.
+ *
+ * Context: May sleep. The mmap lock is not held.
+ * Return: A file to be mapped, or an error of refpage_create() but -EMFILE.
+ */
+struct file *refpage_file_of_page(const void __user *content)
+{
+	return refpage_open(content, PAGE_SIZE, true);
 }
 
 /* The bytes of content that @flags announce; 0 if the flags are invalid. */
@@ -425,9 +510,8 @@ SYSCALL_DEFINE2(refpage_create, const void __user *, content,
 		unsigned int, flags)
 {
 	unsigned int size = refpage_content_size(flags);
-	struct refpage *refpage;
 	struct file *file;
-	int fd, err;
+	int fd;
 
 	if (!size || !IS_ALIGNED((unsigned long)content, size))
 		return -EINVAL;
@@ -436,26 +520,14 @@ SYSCALL_DEFINE2(refpage_create, const void __user *, content,
 	if (fd < 0)
 		return fd;
 
-	refpage = refpage_alloc(content, size, !flags);
-	if (IS_ERR(refpage)) {
-		err = PTR_ERR(refpage);
-		goto err_put_fd;
-	}
-
-	file = refpage_file(refpage);
+	file = refpage_open(content, size, !flags);
 	if (IS_ERR(file)) {
-		err = PTR_ERR(file);
-		goto err_free_refpage;
+		put_unused_fd(fd);
+		return PTR_ERR(file);
 	}
 
 	fd_install(fd, file);
 	return fd;
-
-err_free_refpage:
-	refpage_free(refpage);
-err_put_fd:
-	put_unused_fd(fd);
-	return err;
 }
 
 static char *refpage_dname(struct dentry *dentry, char *buffer, int buflen)

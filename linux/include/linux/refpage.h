@@ -5,6 +5,8 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 
+struct file *refpage_file_of_page(const void __user *content);
+
 #ifdef CONFIG_REFPAGE
 
 extern const struct file_operations refpage_fops;
@@ -24,6 +26,9 @@ unsigned long refpage_pfn(const struct vm_area_struct *vma);
 int refpage_fill(struct vm_area_struct *vma, struct page *page,
 		 unsigned long addr);
 bool refpage_same(const struct vm_area_struct *vma, struct page *page);
+void count_refpage_fault(const struct vm_area_struct *vma, unsigned long addr);
+void count_refpage_fill(const struct vm_area_struct *vma, struct folio *folio,
+			unsigned long addr);
 
 #else /* CONFIG_REFPAGE */
 
@@ -47,6 +52,16 @@ static inline bool refpage_same(const struct vm_area_struct *vma,
 				struct page *page)
 {
 	return false;
+}
+
+static inline void count_refpage_fault(const struct vm_area_struct *vma,
+				       unsigned long addr)
+{
+}
+
+static inline void count_refpage_fill(const struct vm_area_struct *vma,
+				      struct folio *folio, unsigned long addr)
+{
 }
 
 #endif /* CONFIG_REFPAGE */

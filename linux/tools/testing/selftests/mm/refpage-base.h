@@ -57,14 +57,21 @@ static inline unsigned char load(const unsigned char *p)
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
 
-static inline unsigned char *map_at(void *addr, int fd, size_t pages, int prot,
-				    int flags)
+/* The flags include the type, which may be MAP_DROPPABLE. */
+static inline unsigned char *map_type_at(void *addr, int fd, size_t pages,
+					 int prot, int flags)
 {
-	void *p = mmap(addr, bytes(pages), prot, MAP_PRIVATE | flags, fd, 0);
+	void *p = mmap(addr, bytes(pages), prot, flags, fd, 0);
 
 	if (p == MAP_FAILED)
 		die("mmap");
 	return p;
+}
+
+static inline unsigned char *map_at(void *addr, int fd, size_t pages, int prot,
+				    int flags)
+{
+	return map_type_at(addr, fd, pages, prot, MAP_PRIVATE | flags);
 }
 
 static inline unsigned char *map(int fd, size_t pages, int prot)
@@ -153,6 +160,27 @@ static inline bool file_write(const char *path, const char *text)
 	return done;
 }
 
+/* Of several words, the one in brackets is the value. */
+static inline bool get_setting(const char *path, char *value)
+{
+	int fd = open(path, O_RDONLY);
+	char text[256], *p = text;
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+	len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (len <= 0)
+		return false;
+	text[len] = 0;
+	if (strchr(text, '['))
+		p = strchr(text, '[') + 1;
+	p[strcspn(p, "]\n")] = 0;
+	snprintf(value, 64, "%.63s", p);
+	return true;
+}
+
 /* The number after @field in a file of smaps, of the VMA which contains @p. */
 static inline unsigned long smaps_number_in(const char *path, const void *p,
 					    const char *field)
@@ -185,6 +213,27 @@ static inline unsigned long smaps_number(const void *p, const char *field)
 static inline int smaps_pages(const void *p, const char *field)
 {
 	return smaps_number(p, field) * 1024 / psize();
+}
+
+/* Is this flag of two letters among the VmFlags of the VMA which contains @p? */
+static inline bool has_vm_flag(const void *p, const char *flag)
+{
+	FILE *file = fopen("/proc/self/smaps", "r");
+	bool inside = false, found = false;
+	unsigned long start, end;
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			inside = start <= (unsigned long)p &&
+				 (unsigned long)p < end;
+		else if (inside && !strncmp(line, "VmFlags:", 8))
+			found = strstr(line + 8, flag);
+	}
+	if (!file)
+		die("/proc/self/smaps");
+	fclose(file);
+	return found;
 }
 
 /* The VMAs in a range; if there is one, its permissions go to @perms. */
@@ -229,6 +278,59 @@ static inline bool ksm_scan_until(const char *counter, long pages)
 	}
 	file_write(KSM "run", run);
 	return done;
+}
+
+/* -- A memory cgroup for child processes ---------------------------------- */
+
+#define CGROUP		"/sys/fs/cgroup/"
+#define MEMCG		CGROUP "refpage-test/"
+
+static bool memcg_enabled_before;
+
+static inline bool memcg_controller(const char *file)
+{
+	char text[64];
+
+	return get_setting(file, text) && strstr(text, "memory");
+}
+
+static inline void memcg_remove(void)
+{
+	if (access(MEMCG, F_OK))
+		return;
+	file_write(MEMCG "cgroup.kill", "1");
+	for (int tries = 0; tries < 500 && rmdir(MEMCG); tries++)
+		usleep(10000);
+	if (!memcg_enabled_before)
+		file_write(CGROUP "cgroup.subtree_control", "-memory");
+}
+
+static inline const char *memcg_create(void)
+{
+	if (!memcg_controller(CGROUP "cgroup.controllers"))
+		return "no memory controller in cgroup v2 at " CGROUP;
+	if (!file_write(CGROUP "cgroup.subtree_control", "+memory") ||
+	    mkdir(MEMCG, 0755))
+		die(MEMCG);
+	return NULL;
+}
+
+static inline long memcg_number(const char *file, const char *field)
+{
+	char path[128];
+	long value;
+
+	snprintf(path, sizeof(path), MEMCG "%s", file);
+	value = file_number(path, field);
+	if (value < 0)
+		die(path);
+	return value;
+}
+
+static inline void memcg_join(void)
+{
+	if (!file_write(MEMCG "cgroup.procs", "0"))
+		die(MEMCG "cgroup.procs");
 }
 
 /* -- Core dump ------------------------------------------------------------ */

@@ -50,6 +50,9 @@
 #ifndef SA_EXPOSE_TAGBITS
 #define SA_EXPOSE_TAGBITS	0x00000800
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24
+#endif
 
 /* Bits of /proc/kpageflags; the last one says that a page has tags. */
 #define KPF_THP		22
@@ -270,26 +273,10 @@ static long smaps_pages_of(pid_t pid, const void *p, const char *field)
 	return smaps_number_in(path, p, field) * 1024 / psize();
 }
 
-static bool is_swapped(const void *p)
-{
-	return page_entry(p) >> 62 & 1;
-}
-
 /* Is this bit of /proc/kpageflags set for the page that is mapped at @p? */
 static bool page_flag(const void *p, unsigned int bit)
 {
 	return has_flag(pfn_of(p), bit);
-}
-
-static bool pfns_are_hidden(void)
-{
-	unsigned char *p = map_anon(1, RW);
-	unsigned long pfn;
-
-	*p = 1;
-	pfn = pfn_of(p);
-	unmap(p, 1);
-	return !pfn || access("/proc/kpageflags", R_OK);
 }
 
 /* A page that is busy stays; so does one in another CPU's batch. */
@@ -303,9 +290,7 @@ static long page_out(unsigned char *p, size_t pages, long wanted)
 			file_write("/proc/sys/vm/compact_memory", "1");
 		if (madvise(p, bytes(pages), MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
-		swapped = 0;
-		for (size_t i = 0; i < pages; i++)
-			swapped += is_swapped(p + bytes(i));
+		swapped = count_swapped(p, pages);
 	}
 	return swapped;
 }
@@ -412,6 +397,7 @@ FIXTURE_SETUP(refpage)
 /* After every test: nothing has written to the reference page. */
 FIXTURE_TEARDOWN(refpage)
 {
+	trace_stop();
 	check_tags(MTE_NONE_ERR);
 	EXPECT_TRUE(is_content(self->witness, 1));
 }
@@ -1697,6 +1683,50 @@ TEST_F(refpage, fdinfo)
 }
 
 /*
+ * Trace events, of pages that are touched through a pointer with a tag. Catches
+ * another kind than that of fdinfo, addresses that have tags, and a store of
+ * tags that is no fill.
+ */
+TEST_F(refpage, trace)
+{
+	const char *kind = variant->kind, *why = trace_start();
+	const long size = variant->whole_page ? psize() : 1L << variant->n;
+	int created, loaded, filled;
+	unsigned long pfn;
+	unsigned char *p;
+	int fd;
+
+	if (why)
+		SKIP(return, "%s", why);
+	fd = refpage_create(self->source, self->flags);
+	ASSERT_LE(0, fd);
+	p = map(fd, 2, RWM);
+	load(right(p + psize() / 2));
+	pfn = pfn_of(p);
+	created = trace_line("create", "pfn=0x%lx kind=%s size=%ld ", pfn, kind,
+			     size);
+	loaded = trace_line("load", "addr=0x%lx pfn=0x%lx\n",
+			    (unsigned long)p, pfn);
+	store_tag(p + 20 * GRANULE, 11);
+	filled = trace_fill_line(p, 0, kind);
+	EXPECT_NE(0, created);
+	EXPECT_LT(created, loaded);
+	EXPECT_LT(loaded, filled);
+
+	if (!strcmp(kind, "tag"))
+		EXPECT_EQ(created, trace_line("create",
+			  "pfn=0x%lx kind=tag size=%ld byte=0x00 tag=0x%x\n",
+			  pfn, size, variant->tag));
+	if (!strcmp(kind, "byte"))
+		EXPECT_EQ(created, trace_line("create",
+			  "pfn=0x%lx kind=byte size=%ld byte=0x%02x tag=0x0\n",
+			  pfn, size, variant->byte));
+
+	store(right(p + psize() + 5));
+	EXPECT_LT(filled, trace_fill_line(p + psize(), 0, kind));
+}
+
+/*
  * A mapping outlives the descriptor. Catches a reference page that is freed
  * with it; the tags of the next ones would be seen.
  */
@@ -1837,6 +1867,129 @@ TEST_F(refpage, source_is_swapped_out)
 		SKIP(return, "no swap space");
 	ASSERT_EQ(1, page_out(self->source, 1, 1));
 	EXPECT_TRUE(creates_content(self->source, self->flags));
+}
+
+/* -- In one call ---------------------------------------------------------- */
+
+/*
+ * MAP_REFPAGE copies the tags of the page as refpage_create() does, whatever
+ * else the mapping is to be. Catches tags that come with a descriptor only, and
+ * populated pages that lack them.
+ */
+TEST_F(refpage, one_call)
+{
+	static const int flags[] = {
+		MAP_PRIVATE, MAP_PRIVATE | MAP_POPULATE,
+		MAP_PRIVATE | MAP_NORESERVE, MAP_PRIVATE | MAP_LOCKED,
+		MAP_DROPPABLE, MAP_DROPPABLE | MAP_POPULATE,
+	};
+	unsigned char *page = make_source(variant->no_mte ? RW : RWM), *p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		bool populated = flags[i] & (MAP_POPULATE | MAP_LOCKED);
+
+		p = map_page(NULL, page, PAGES, RWM, flags[i]);
+		ASSERT_NE(MAP_FAILED, (void *)p);
+		EXPECT_EQ(populated * PAGES, smaps_pages(p, "Anonymous:"));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		EXPECT_TRUE(is_mixed(mix(p, PAGES), PAGES));
+
+		p = map_page(NULL, page, PAGES, RM, flags[i]);
+		ASSERT_NE(MAP_FAILED, (void *)p);
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		EXPECT_EQ(0, smaps_pages(p, "Anonymous:"));
+	}
+}
+
+/*
+ * Zeros of one tag, and bytes, are the page that all descriptors have; other
+ * content is not. Catches a page for each call.
+ */
+TEST_F(refpage, one_call_shares_page)
+{
+	bool shared = !strcmp(variant->kind, "byte") ||
+		      !strcmp(variant->kind, "tag");
+	unsigned char *p;
+
+	if (pfns_are_hidden())
+		SKIP(return, "page frame numbers are not visible");
+	p = map_page(NULL, make_source(variant->no_mte ? RW : RWM), 1, RM,
+		     MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, (void *)p);
+	EXPECT_TRUE(is_content(p, 1));
+	EXPECT_TRUE(is_content(self->witness, 1));
+	EXPECT_EQ(shared, pfn_of(p) == pfn_of(self->witness));
+}
+
+/* Tags need PROT_MTE on both sides, as with a descriptor. */
+TEST_F(refpage, one_call_without_mte)
+{
+	unsigned char *p;
+
+	p = map_page(NULL, make_source(RW), 2, RWM, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, (void *)p);
+	store(p + psize());
+	EXPECT_TRUE(is_page(p, &untagged));
+	EXPECT_TRUE(is_page(p + psize(), stored_page_untagged()));
+
+	p = map_page(NULL, make_source(variant->no_mte ? RW : RWM), 2, RW,
+		     MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, (void *)p);
+	store(p + psize());
+	EXPECT_TRUE(is_page(p, &untagged));
+	ASSERT_EQ(0, mprotect(p, bytes(2), RWM));
+	EXPECT_TRUE(is_content(p, 1));
+	EXPECT_TRUE(is_page(p + psize(), stored_page_untagged()));
+}
+
+/*
+ * With MAP_FIXED, the mapping may take the place of the page. Catches content
+ * and tags that are read when they are gone.
+ */
+TEST_F(refpage, one_call_replaces_page)
+{
+	static const int flags[] = { 0, MAP_POPULATE };
+	unsigned char *p = map_anon(PAGES, PROT_NONE);
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		unsigned char *page = p + bytes(3);
+
+		ASSERT_EQ(page, mremap(make_source(variant->no_mte ? RW : RWM),
+				       psize(), psize(),
+				       MREMAP_MAYMOVE | MREMAP_FIXED, page));
+		ASSERT_EQ(p, map_page(p, page, PAGES, RWM,
+				      MAP_PRIVATE | MAP_FIXED | flags[i]));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		EXPECT_TRUE(is_mixed(mix(p, PAGES), PAGES));
+
+		/* Once more, from a page that was only loaded from */
+		ASSERT_EQ(p, map_page(p, p + bytes(LOADED), PAGES, RWM,
+				      MAP_PRIVATE | MAP_FIXED | flags[i]));
+		EXPECT_EQ(1, count_vmas(p, PAGES, NULL));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+	}
+}
+
+/*
+ * What is dropped has content and tags again, although nobody else has the page
+ * of content. Catches a mapping for which it is not kept.
+ */
+TEST_F(refpage, one_call_dropped)
+{
+	unsigned char *page = make_source(variant->no_mte ? RW : RWM), *p;
+
+	if (pfns_are_hidden())
+		SKIP(return, "page frame numbers are not visible");
+	p = map_page(NULL, page, PAGES, RWM, MAP_DROPPABLE);
+	ASSERT_NE(MAP_FAILED, (void *)p);
+	unmap(page, 1);
+	for (int round = 0; round < 2; round++) {
+		mix(p, PAGES);
+		EXPECT_EQ(count_mixed_private(PAGES), count_private(p, PAGES));
+		ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+		EXPECT_EQ(0, count_swapped(p, PAGES));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+	}
 }
 
 /* -- Fixture: sources and descriptors of more than one kind --------------- */
@@ -2048,6 +2201,61 @@ TEST_F(create, source_pointer_has_a_tag)
 	EXPECT_EQ(EFAULT, create_errno(tagged(self->page, tag), 0));
 }
 
+static int map_page_errno(const void *page)
+{
+	void *p = map_page(NULL, page, 1, RM, MAP_PRIVATE);
+
+	if (p == MAP_FAILED)
+		return errno;
+	unmap(p, 1);
+	return 0;
+}
+
+/*
+ * The same for MAP_REFPAGE, where the pointer is an offset, the topmost byte of
+ * which may be the tag. Catches an offset that is too large for a file.
+ */
+TEST_F(create, one_call_pointer_has_a_tag)
+{
+	static const unsigned int tags[] = { 0, 1, 7, 8, 15 };
+	unsigned char *p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(tags); i++) {
+		memset(reference.tag, tags[i], granules());
+		fill(self->page, &reference);
+		for (unsigned int other = 0; other < 16; other++) {
+			unsigned char *page = tagged(self->page, other);
+
+			/* No checks: any tag will do. */
+			p = map_page(NULL, page, 1, RM, MAP_PRIVATE);
+			ASSERT_NE(MAP_FAILED, (void *)p);
+			EXPECT_TRUE(is_content(p, 1));
+			unmap(p, 1);
+
+			check_tags(MTE_SYNC_ERR);
+			EXPECT_EQ(other == tags[i] ? 0 : EFAULT,
+				  map_page_errno(page)) {
+				TH_LOG("tag %u for %u", other, tags[i]);
+			}
+			EXPECT_EQ(EINVAL, map_page_errno(page + GRANULE));
+			check_tags(MTE_NONE_ERR);
+		}
+		check_tags(MTE_SYNC_ERR);
+		p = map_page(NULL, tagged(self->page, tags[i]), 2, RWM,
+			     MAP_PRIVATE);
+		ASSERT_NE(MAP_FAILED, (void *)p);
+		EXPECT_TRUE(is_content_back(p, 2));
+		check_tags(MTE_NONE_ERR);
+	}
+
+	/* The last granule counts, too, and what is not mapped has no tag. */
+	store_tag(self->page + psize() - GRANULE, 14);
+	check_tags(MTE_SYNC_ERR);
+	EXPECT_EQ(EFAULT, map_page_errno(tagged(self->page, 15)));
+	unmap(self->page, 1);
+	EXPECT_EQ(EFAULT, map_page_errno(tagged(self->page, 15)));
+}
+
 /* What cannot be read has no tags to read. */
 TEST_F(create, source_is_not_readable)
 {
@@ -2215,6 +2423,46 @@ TEST_F(create, page_of_a_tag_lives)
 	}
 }
 
+/* Counted when that is exact: CPUs keep some of it to themselves. */
+static long vm_gauge(const char *field)
+{
+	file_write("/proc/sys/vm/stat_refresh", "1");
+	return file_number("/proc/vmstat", field);
+}
+
+/*
+ * It is counted once, as a shared one, by descriptors and MAP_REFPAGE alike.
+ * Catches one that is counted for each user, or not when it goes.
+ */
+TEST_F(create, page_of_a_tag_is_counted)
+{
+	const long shared = vm_gauge("nr_refpage_shared ");
+	const long all = vm_gauge("nr_refpage ");
+	unsigned char *p[16][2];
+
+	if (geteuid())
+		SKIP(return, "not root");
+	for (unsigned int tag = 1; tag < 16; tag++) {
+		int fd = create_tag(self->page, tag, tag % 2);
+
+		p[tag][0] = map(fd, 1, RWM);
+		close(fd);
+		memset(self->page, 0, psize());
+		p[tag][1] = map_page(NULL, self->page, 1, RWM, MAP_PRIVATE);
+		ASSERT_NE(MAP_FAILED, (void *)p[tag][1]);
+		store(p[tag][1]);
+		EXPECT_EQ(shared + tag, vm_gauge("nr_refpage_shared "));
+		EXPECT_EQ(all + tag, vm_gauge("nr_refpage "));
+	}
+	for (unsigned int tag = 1; tag < 16; tag++) {
+		unmap(p[tag][tag % 2], 1);
+		EXPECT_EQ(shared + 16 - tag, vm_gauge("nr_refpage_shared "));
+		unmap(p[tag][!(tag % 2)], 1);
+		EXPECT_EQ(shared + 15 - tag, vm_gauge("nr_refpage_shared "));
+		EXPECT_EQ(all + 15 - tag, vm_gauge("nr_refpage "));
+	}
+}
+
 /* The same for a byte, which has no tags whoever gives it. */
 TEST_F(create, page_of_a_byte)
 {
@@ -2253,6 +2501,433 @@ TEST_F(create, page_of_a_byte)
 	}
 }
 
+/* -- Fixture: memory that is reclaimed, and anonymous memory as control ---- */
+
+FIXTURE(memory)
+{
+	unsigned char *p;	/* a mixed mapping */
+	unsigned char *witness;
+};
+
+FIXTURE_VARIANT(memory)
+{
+	const struct kind *kind;
+};
+
+FIXTURE_VARIANT_ADD(memory, anon)
+{
+	.kind = &kind_anon,
+};
+
+FIXTURE_VARIANT_ADD(memory, tag)
+{
+	.kind = &kind_tag,
+};
+
+FIXTURE_VARIANT_ADD(memory, granule)
+{
+	.kind = &kind_granule,
+};
+
+FIXTURE_VARIANT_ADD(memory, page)
+{
+	.kind = &kind_page,
+};
+
+FIXTURE_VARIANT_ADD(memory, untagged_byte)
+{
+	.kind = &kind_byte,
+};
+
+static unsigned char *mixed_memory(void)
+{
+	return mix(memory_at(NULL, PAGES, RWM, 0), PAGES);
+}
+
+FIXTURE_SETUP(memory)
+{
+	const char *why;
+
+	mte_disable_pstate_tco();
+	check_tags(MTE_NONE_ERR);
+	/* If the last test was killed */
+	memcg_remove();
+	if (pfns_are_hidden())
+		SKIP(return, "page frame numbers are not visible");
+	why = make_memory(variant->kind);
+	if (why)
+		SKIP(return, "%s", why);
+	self->p = mixed_memory();
+	if (memory_fd >= 0)
+		self->witness = map(memory_fd, 1, RM);
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	memcg_remove();
+	if (self->witness)
+		EXPECT_TRUE(is_content(self->witness, 1));
+}
+
+/* In a child that is in a memory cgroup of its own, and so is its memory */
+#define IN_MEMCG(check, ...) \
+do { \
+	const char *why = memcg_create(); \
+	pid_t pid; \
+\
+	if (why) \
+		SKIP(return, "%s", why); \
+	pid = fork(); \
+	if (!pid) { \
+		memcg_join(); \
+		check(_metadata, __VA_ARGS__); \
+		_exit(0); \
+	} \
+	EXPECT_TRUE(child_passed(pid)); \
+} while (0)
+
+/*
+ * Memory that was given up has its bytes and tags until it is reclaimed, and
+ * the content and its tags afterwards. Catches zeros or tag 0 that are those of
+ * anonymous memory, the old tags with new bytes, and pages that are swapped out
+ * although nobody wants them.
+ */
+static void check_free(struct __test_metadata *_metadata,
+		       enum reclaimer reclaimer)
+{
+	unsigned char *p = mixed_memory();
+
+	for (int round = 0; round < 2; round++) {
+		EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+		EXPECT_EQ(count_mixed_private(PAGES), count_private(p, PAGES));
+		EXPECT_TRUE(is_mixed(p, PAGES));
+		EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+		EXPECT_EQ(0, count_swapped(p, PAGES));
+		EXPECT_EQ(0, smaps_pages(p, "Anonymous:"));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		EXPECT_EQ(0, count_private(p, PAGES));
+		/* As good as new */
+		EXPECT_TRUE(is_mixed(mix(p, PAGES), PAGES));
+	}
+}
+
+TEST_F(memory, free_and_page_out)
+{
+	check_free(_metadata, PAGEOUT);
+}
+
+TEST_F(memory, free_in_memcg)
+{
+	IN_MEMCG(check_free, MEMCG_RECLAIM);
+}
+
+/* What is done to a page after MADV_FREE, and what it holds then */
+enum { LEFT, REWRITTEN, RETAGGED_ONLY, RETAGGED_TWICE, ZEROED, CHANGES };
+
+static void change_page(unsigned char *p, int change, struct page *want)
+{
+	const size_t at = granules() / 2;
+	unsigned int tag = reference.tag[at] ^ 9;
+
+	switch (change) {
+	case REWRITTEN:
+		p[99] = 0x99;
+		want->data[99] = 0x99;
+		break;
+	case RETAGGED_ONLY:
+		store_tag(p + at * GRANULE, tag);
+		want->tag[at] = tag;
+		break;
+	case RETAGGED_TWICE:
+		store_two_tags(p + at * GRANULE, tag);
+		want->tag[at] = tag;
+		want->tag[at + 1] = tag;
+		break;
+	case ZEROED:
+		store_tag_and_zero(p + at * GRANULE, tag);
+		want->tag[at] = tag;
+		memset(want->data + at * GRANULE, 0, GRANULE);
+		break;
+	}
+}
+
+/*
+ * A page that is stored to after MADV_FREE is kept, with all its bytes and tags,
+ * and a store of a tag is a store. Catches a page that is thought to be clean
+ * since no byte of it has changed.
+ */
+static void check_free_and_store(struct __test_metadata *_metadata,
+				 enum reclaimer reclaimer)
+{
+	unsigned char *p = memory_at(NULL, PAGES, RWM, 0);
+	struct page want[CHANGES], before = *stored_page();
+
+	before.tag[5] ^= 3;
+	for (size_t i = 0; i < PAGES; i++)
+		fill(p + bytes(i), &before);
+	EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+	for (size_t i = 0; i < CHANGES; i++) {
+		want[i] = new_page();
+		memcpy(want[i].data, before.data, psize());
+		memcpy(want[i].tag, before.tag, granules());
+	}
+	for (size_t i = 0; i < PAGES; i++)
+		change_page(p + bytes(i), i % CHANGES, &want[i % CHANGES]);
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_TRUE(is_page(p + bytes(i), &want[i % CHANGES]));
+	EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+	for (size_t i = 0; i < PAGES; i++) {
+		EXPECT_EQ(i % CHANGES != LEFT, is_swapped(p + bytes(i))) {
+			TH_LOG("page %zu", i);
+		}
+	}
+	want[LEFT] = reference;
+	for (size_t i = 0; i < PAGES; i++) {
+		EXPECT_TRUE(is_back(p, i, &want[i % CHANGES])) {
+			TH_LOG("page %zu, change %zu", i, i % CHANGES);
+		}
+	}
+}
+
+TEST_F(memory, free_and_store)
+{
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	check_free_and_store(_metadata, PAGEOUT);
+}
+
+TEST_F(memory, free_and_store_in_memcg)
+{
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	IN_MEMCG(check_free_and_store, MEMCG_RECLAIM);
+}
+
+/*
+ * What is in swap is given up at once. Catches tags that come back without the
+ * data, and those of the slots, for pages that are swapped out later.
+ */
+TEST_F(memory, free_swapped_out)
+{
+	long private = count_mixed_private(PAGES);
+	unsigned char *p = self->p;
+
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	for (int round = 0; round < 2; round++) {
+		ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+		EXPECT_EQ(private, count_swapped(p, PAGES));
+		ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+		EXPECT_EQ(0, count_swapped(p, PAGES));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		mix(p, PAGES);
+	}
+	ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+	EXPECT_TRUE(is_mixed(p, PAGES));
+}
+
+/*
+ * One of two processes gives up what both have. Catches pages of the other one
+ * that lose their tags.
+ */
+TEST_F(memory, free_after_fork)
+{
+	unsigned char *p = self->p;
+	pid_t pid = fork();
+
+	if (!pid) {
+		EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+		for (size_t i = 0; i < PAGES; i += 2)
+			store_tag(p + bytes(i) + GRANULE, 3);
+		madvise(p, bytes(PAGES), MADV_PAGEOUT);
+		_exit(0);
+	}
+	EXPECT_TRUE(child_passed(pid));
+	EXPECT_TRUE(is_mixed(p, PAGES));
+}
+
+/*
+ * A child reads the content and its tags, and the parent what it had. Catches
+ * zeros, and tags that are inherited with no data.
+ */
+static void check_wiped(struct __test_metadata *_metadata, unsigned char *p)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		EXPECT_EQ(0, count_private(p, PAGES));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		EXPECT_TRUE(is_mixed(mix(p, PAGES), PAGES));
+		for (size_t i = 0; i < PAGES; i++)
+			store_tag(p + bytes(i), 12);
+		_exit(0);
+	}
+	EXPECT_TRUE(child_passed(pid));
+	EXPECT_TRUE(is_mixed(p, PAGES));
+}
+
+TEST_F(memory, wipeonfork)
+{
+	unsigned char *p = self->p;
+	pid_t pid;
+
+	ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_WIPEONFORK));
+	check_wiped(_metadata, p);
+	ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_KEEPONFORK));
+	pid = fork();
+	if (!pid) {
+		EXPECT_TRUE(is_mixed(p, PAGES));
+		_exit(0);
+	}
+	EXPECT_TRUE(child_passed(pid));
+}
+
+/*
+ * Droppable memory goes when there is pressure, however often and however it was
+ * stored to, and is as it was born then. Catches pages with the tags that they
+ * had, and droppable pages in swap.
+ */
+static void check_droppable(struct __test_metadata *_metadata,
+			    enum reclaimer reclaimer)
+{
+	unsigned char *p;
+
+	memory_type = MAP_DROPPABLE;
+	p = mixed_memory();
+	for (int round = 0; round < 3; round++) {
+		EXPECT_EQ(count_mixed_private(PAGES), count_private(p, PAGES));
+		EXPECT_TRUE(is_mixed(p, PAGES));
+		EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+		EXPECT_EQ(0, count_swapped(p, PAGES));
+		EXPECT_EQ(0, smaps_pages(p, "Swap:"));
+		EXPECT_EQ(0, smaps_pages(p, "Anonymous:"));
+		EXPECT_TRUE(is_content_back(p, PAGES));
+		mix(p, PAGES);
+	}
+}
+
+TEST_F(memory, droppable)
+{
+	check_droppable(_metadata, PAGEOUT);
+}
+
+TEST_F(memory, droppable_in_memcg)
+{
+	IN_MEMCG(check_droppable, MEMCG_RECLAIM);
+}
+
+/*
+ * The same when a process writes more than its memory cgroup may have: each
+ * page is what was written last, or the content. Catches a page that is dropped
+ * between its bytes and its tags.
+ */
+static void check_droppable_limit(struct __test_metadata *_metadata,
+				  size_t pages)
+{
+	size_t dropped = 0;
+	unsigned char *p;
+	char limit[24];
+
+	memory_type = MAP_DROPPABLE;
+	p = memory_at(NULL, pages, RWM, 0);
+	sprintf(limit, "%ld", memcg_number("memory.current", "") +
+		bytes(pages / 2));
+	EXPECT_TRUE(file_write(MEMCG "memory.max", limit));
+	for (size_t i = 0; i < pages; i++)
+		store_tag_and_zero(p + bytes(i), reference.tag[0] ^ 6);
+	for (size_t i = 0; i < pages; i++) {
+		struct page *want = like_reference();
+
+		if (count_private(p + bytes(i), 1)) {
+			memset(want->data, 0, GRANULE);
+			want->tag[0] ^= 6;
+		} else {
+			dropped++;
+		}
+		EXPECT_TRUE(is_page(p + bytes(i), want)) {
+			TH_LOG("page %zu", i);
+		}
+	}
+	EXPECT_EQ(0, smaps_pages(p, "Swap:"));
+	EXPECT_LE(pages / 4, dropped);
+	EXPECT_TRUE(file_write(MEMCG "memory.max", "max"));
+}
+
+TEST_F(memory, droppable_at_limit)
+{
+	IN_MEMCG(check_droppable_limit, 2048);
+}
+
+/* Droppable memory is wiped in a child, as if that had been asked for. */
+TEST_F(memory, droppable_fork)
+{
+	memory_type = MAP_DROPPABLE;
+	check_wiped(_metadata, mixed_memory());
+}
+
+/*
+ * Pages that are read from swap ahead of time have their tags when they are
+ * mapped. Catches tags that are restored in a fault from swap only.
+ */
+TEST_F(memory, willneed)
+{
+	long private = count_mixed_private(PAGES), before;
+	unsigned char *p = self->p;
+
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+	ASSERT_EQ(private, count_swapped(p, PAGES));
+	ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_WILLNEED));
+	before = file_number("/proc/vmstat", "pswpin ");
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_TRUE(is_back(p, i, mixed_page(i)));
+	EXPECT_EQ(before, file_number("/proc/vmstat", "pswpin "));
+	ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_WILLNEED));
+	EXPECT_TRUE(is_mixed(p, PAGES));
+}
+
+/* Memory that is cold is the first to be swapped out, with its tags. */
+static void check_cold(struct __test_metadata *_metadata,
+		       enum reclaimer reclaimer)
+{
+	unsigned char *p = mixed_memory();
+
+	EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_COLD));
+	EXPECT_TRUE(is_mixed(p, PAGES));
+	EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_COLD));
+	EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+	EXPECT_EQ(count_mixed_private(PAGES), count_swapped(p, PAGES));
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_TRUE(is_back(p, i, mixed_page(i)));
+}
+
+TEST_F(memory, cold_in_memcg)
+{
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	IN_MEMCG(check_cold, MEMCG_RECLAIM);
+}
+
+/*
+ * Locked pages, which only this drops. Catches zeros and tag 0, for which a
+ * locked mapping might be populated again.
+ */
+TEST_F(memory, dontneed_locked)
+{
+	unsigned char *p = self->p;
+
+	ASSERT_EQ(0, mlock(p, bytes(PAGES)));
+	EXPECT_TRUE(is_mixed(p, PAGES));
+	ASSERT_EQ(-1, madvise(p, bytes(8), MADV_FREE));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_TRUE(is_mixed(p, PAGES));
+	ASSERT_EQ(0, madvise(p, bytes(8), MADV_DONTNEED_LOCKED));
+	EXPECT_TRUE(is_content_back(p, 8));
+	EXPECT_TRUE(is_mixed_part(p, 8, PAGES));
+	EXPECT_TRUE(is_mixed(mix(p, 8), PAGES));
+}
+
 /* -- Without MTE ---------------------------------------------------------- */
 
 static bool is_plain(const unsigned char *p, const unsigned char *want)
@@ -2282,6 +2957,16 @@ static bool mprotect_is_refused(unsigned char *p)
 	return mprotect(p, psize(), RWM) == -1 && errno == EINVAL;
 }
 
+/* Stored to, and advised, and reclaimed: is it as it was born? */
+static bool is_dropped(unsigned char *p, const unsigned char *source,
+		       int advice)
+{
+	p[5] = ~source[5];
+	return !madvise(p, psize(), advice) && p[5] != source[5] &&
+	       reclaim(p, 2, PAGEOUT) && !count_swapped(p, 2) &&
+	       is_plain(p, source) && is_plain(p + psize(), source);
+}
+
 /*
  * Where there is no MTE, reference pages do without it, and PROT_MTE is what
  * it is for anonymous memory.
@@ -2292,7 +2977,7 @@ static int test_without_mte(void)
 	int fd;
 
 	ksft_print_header();
-	ksft_set_plan(5);
+	ksft_set_plan(9);
 
 	source = map_anon(1, RW);
 	stored = map_anon(1, RW);
@@ -2318,6 +3003,18 @@ static int test_without_mte(void)
 			 is_plain(p + bytes(1), stored) &&
 			 is_plain(p + bytes(2), source),
 			 "no_mte.mprotect\n");
+
+	p = map_page(NULL, source, 2, RW, MAP_PRIVATE);
+	ksft_test_result(p != MAP_FAILED && is_plain(p, source),
+			 "no_mte.one_call\n");
+	ksft_test_result(map_page(NULL, tagged(source, 5), 1, RW,
+				  MAP_PRIVATE) == MAP_FAILED && errno == EFAULT,
+			 "no_mte.one_call_pointer_has_a_tag\n");
+	ksft_test_result(is_dropped(map(fd, 2, RW), source, MADV_FREE),
+			 "no_mte.free\n");
+	p = map_type_at(NULL, fd, 2, RW, MAP_DROPPABLE);
+	ksft_test_result(is_dropped(p, source, MADV_NORMAL),
+			 "no_mte.droppable\n");
 	ksft_finished();
 }
 
@@ -2329,5 +3026,7 @@ int main(int argc, char **argv)
 		ksft_print_header();
 		ksft_exit_fail_msg("granules share a tag, as in QEMU 7.2\n");
 	}
+	memcg_enabled_before =
+		memcg_controller(CGROUP "cgroup.subtree_control");
 	return test_harness_run(argc, argv);
 }

@@ -7,11 +7,15 @@
 #define CHECK_REFPAGE_H
 
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <linux/types.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mte_common_util.h"
@@ -22,6 +26,9 @@
 #endif
 
 #define THP "/sys/kernel/mm/transparent_hugepage/"
+
+/* A bit of /proc/kpageflags */
+#define KPF_ANON	12
 
 #define GRANULE	MT_GRANULE_SIZE
 #define RM	(PROT_READ | PROT_MTE)
@@ -182,6 +189,44 @@ static inline bool is_content(const unsigned char *p, size_t pages)
 	return are_pages(p, pages, &reference);
 }
 
+/*
+ * Loads through pointers with the right tags give the data, while tags are
+ * checked; one that is wrong ends the process.
+ */
+static inline bool loads_are_right(const unsigned char *p,
+				   const struct page *want)
+{
+	size_t wrong = 0;
+
+	check_tags(MTE_SYNC_ERR);
+	for (size_t i = 0; i < psize(); i += GRANULE / 2)
+		wrong += load(tagged(p + i, want->tag[i / GRANULE])) !=
+			 want->data[i];
+	check_tags(MTE_NONE_ERR);
+	if (wrong)
+		ksft_print_msg("page %p: %zu bytes are wrong\n", p, wrong);
+	return !wrong;
+}
+
+/* Either of them may be what brings the page back. */
+static inline bool is_back(const unsigned char *p, size_t i,
+			   const struct page *want)
+{
+	p += bytes(i);
+	if (i % 2)
+		return loads_are_right(p, want) && is_page(p, want);
+	return is_page(p, want) && loads_are_right(p, want);
+}
+
+static inline bool is_content_back(const unsigned char *p, size_t pages)
+{
+	for (size_t i = 0; i < pages; i++) {
+		if (!is_back(p, i, &reference))
+			return false;
+	}
+	return true;
+}
+
 /* Invert a byte of content; the pointer may have a tag. */
 static inline void store(unsigned char *p)
 {
@@ -248,9 +293,210 @@ static inline bool has_flag(unsigned long pfn, unsigned int bit)
 	return file_entry("/proc/kpageflags", pfn) >> bit & 1;
 }
 
+static inline bool pfns_are_hidden(void)
+{
+	unsigned char *p = map_anon(1, RW);
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	unmap(p, 1);
+	return !pfn || access("/proc/kpageflags", R_OK);
+}
+
 static inline bool has_no_swap(void)
 {
 	return file_number("/proc/meminfo", "SwapFree:") <= 0;
+}
+
+static inline bool is_swapped(const void *p)
+{
+	return page_entry(p) >> 62 & 1;
+}
+
+static inline long count_swapped(const unsigned char *p, size_t pages)
+{
+	long count = 0;
+
+	for (size_t i = 0; i < pages; i++)
+		count += is_swapped(p + bytes(i));
+	return count;
+}
+
+/* Neither the reference page nor the zero page, nor in swap */
+static inline long count_private(const unsigned char *p, size_t pages)
+{
+	long count = 0;
+
+	for (size_t i = 0; i < pages; i++) {
+		unsigned long pfn = pfn_of(p + bytes(i));
+
+		count += pfn && has_flag(pfn, KPF_ANON);
+	}
+	return count;
+}
+
+/* -- Memory of each kind -------------------------------------------------- */
+
+struct kind {
+	bool anon;		/* the control: memory born with zeros, tag 0 */
+	bool no_mte;		/* the source is not PROT_MTE; tags are 0 */
+	bool whole_page;	/* or else a granule */
+	int byte;		/* all bytes are this one; -1: they differ */
+	int tag;		/* all tags are this one; -1: they differ */
+	const char *name;	/* refpage-kind */
+};
+
+static const struct kind kind_anon = { .anon = true };
+/* What DC GZVA can fill */
+static const struct kind kind_tag = { .tag = 5, .name = "tag" };
+static const struct kind kind_granule = {
+	.byte = -1, .tag = 9, .name = "pattern",
+};
+
+static const struct kind kind_page = {
+	.whole_page = true, .byte = -1, .tag = -1, .name = "page",
+};
+
+static const struct kind kind_byte = {
+	.no_mte = true, .whole_page = true, .byte = 0xa5, .name = "byte",
+};
+
+static int memory_fd = -1;	/* -1: anonymous memory */
+static int memory_type = MAP_PRIVATE;	/* or MAP_DROPPABLE */
+
+/* A page of the content, with its tags, which need not be of a refpage. */
+static inline unsigned char *make_source(int prot)
+{
+	unsigned char *p = map_anon(1, prot);
+
+	if (prot & PROT_MTE)
+		fill(p, &reference);
+	else
+		memcpy(p, reference.data, psize());
+	return p;
+}
+
+/* Returns why not, if that is so. */
+static inline const char *make_memory(const struct kind *kind)
+{
+	make_reference(kind->whole_page ? psize() : GRANULE, kind->byte,
+		       kind->tag);
+	memory_fd = -1;
+	if (kind->anon)
+		return NULL;
+	memory_fd = refpage_create(make_source(kind->no_mte ? RW : RWM),
+				   kind->whole_page ? 0 :
+				   REFPAGE_PATTERN_SIZE(4));
+	if (memory_fd < 0 && syscall_is_absent())
+		return "the kernel has no refpage_create()";
+	if (memory_fd < 0)
+		die("refpage_create");
+	return NULL;
+}
+
+static inline unsigned char *memory_at(void *addr, size_t pages, int prot,
+				       int flags)
+{
+	flags |= memory_type | (memory_fd < 0 ? MAP_ANONYMOUS : 0);
+	return map_type_at(addr, memory_fd, pages, prot, flags);
+}
+
+/* Memory with the content of a page, in one call; it may fail. */
+static inline unsigned char *map_page(void *addr, const void *page,
+				      size_t pages, int prot, int flags)
+{
+	return mmap(addr, bytes(pages), prot, flags | MAP_REFPAGE, -1,
+		    (off_t)page);
+}
+
+/* -- Reclaim -------------------------------------------------------------- */
+
+enum reclaimer { PAGEOUT, MEMCG_RECLAIM };
+
+/*
+ * Until no page is private: what is not dropped is swapped out. A page that is
+ * busy stays; so does one in another CPU's batch, and one that was just used.
+ */
+static inline bool reclaim(unsigned char *p, size_t pages,
+			   enum reclaimer reclaimer)
+{
+	char size[24];
+
+	sprintf(size, "%ld", bytes(pages));
+	for (int tries = 0; tries < 100; tries++) {
+		/* Compaction empties the batches of all CPUs first */
+		if (tries)
+			file_write("/proc/sys/vm/compact_memory", "1");
+		if (reclaimer == MEMCG_RECLAIM)
+			file_write(MEMCG "memory.reclaim", size);
+		else if (madvise(p, bytes(pages), MADV_PAGEOUT))
+			die("MADV_PAGEOUT");
+		if (!count_private(p, pages))
+			return true;
+	}
+	ksft_print_msg("%ld pages are not reclaimed\n",
+		       count_private(p, pages));
+	return false;
+}
+
+/* -- Trace events --------------------------------------------------------- */
+
+#define TRACEFS		"/sys/kernel/tracing/"
+#define TRACE		TRACEFS "instances/refpage-tags/"
+
+/* Returns why not, if that is so. */
+static inline const char *trace_start(void)
+{
+	char pid[12];
+
+	sprintf(pid, "%d", getpid());
+	rmdir(TRACE);
+	if (access(TRACEFS "instances", F_OK))
+		mount("tracefs", TRACEFS, "tracefs", 0, NULL);
+	if (mkdir(TRACE, 0755))
+		return "no tracefs, or not root";
+	if (!file_write(TRACE "set_event_pid", pid) ||
+	    !file_write(TRACE "events/refpage/enable", "1"))
+		die(TRACE);
+	return NULL;
+}
+
+static inline void trace_stop(void)
+{
+	rmdir(TRACE);
+}
+
+/* The first line of this event that goes on like that, from 1 on; 0: none */
+static inline int __attribute__((format(printf, 2, 3)))
+trace_line(const char *event, const char *format, ...)
+{
+	FILE *trace = fopen(TRACE "trace", "r");
+	char want[160], line[256];
+	int found = 0, len;
+	va_list args;
+
+	len = sprintf(want, ": refpage_%s: ", event);
+	va_start(args, format);
+	vsnprintf(want + len, sizeof(want) - len, format, args);
+	va_end(args);
+	for (int i = 1; trace && fgets(line, sizeof(line), trace); i++) {
+		if (!found && strstr(line, want))
+			found = i;
+	}
+	if (trace)
+		fclose(trace);
+	if (!found)
+		ksft_print_msg("no event%s\n", want);
+	return found;
+}
+
+/* Is it traced that the folio which begins here was filled? */
+static inline int trace_fill_line(const void *p, unsigned int order,
+				  const char *kind)
+{
+	return trace_line("fill", "addr=0x%lx pfn=0x%lx order=%u kind=%s\n",
+			  (unsigned long)p, pfn_of(p), order, kind);
 }
 
 #endif /* CHECK_REFPAGE_H */

@@ -44,7 +44,6 @@
 #define MAX_PTES_NONE	THP "khugepaged/max_ptes_none"
 #define SPLIT		"/sys/kernel/debug/split_huge_pages"
 
-static int memory_fd;		/* -1: anonymous memory */
 static unsigned int folio_order;
 static long folio_pages;
 static long pmd_pages;
@@ -60,26 +59,10 @@ struct setting {
 static struct setting settings[4];
 static pid_t main_pid;
 
-static void file_read(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len = fd < 0 ? 0 : read(fd, text, size - 1);
-
-	text[len > 0 ? len : 0] = 0;
-	if (fd >= 0)
-		close(fd);
-}
-
 static void save_setting(struct setting *setting, const char *path)
 {
-	char text[256], *value = text;
-
 	snprintf(setting->path, sizeof(setting->path), "%s", path);
-	file_read(path, text, sizeof(text));
-	if (strchr(text, '['))
-		value = strchr(text, '[') + 1;
-	value[strcspn(value, "]\n")] = 0;
-	snprintf(setting->value, sizeof(setting->value), "%.63s", value);
+	get_setting(path, setting->value);
 }
 
 static void order_path(unsigned int order, char *path)
@@ -212,8 +195,7 @@ static unsigned char *memory(long pages, int prot)
 
 	p = (uintptr_t)map_anon(pages + 2 * pmd_pages, PROT_NONE);
 	p = (p + align) & -align;
-	return map_at((void *)p, memory_fd, pages, prot,
-		      MAP_FIXED | (memory_fd < 0 ? MAP_ANONYMOUS : 0));
+	return memory_at((void *)p, pages, prot, MAP_FIXED);
 }
 
 static unsigned char *huge_memory(int prot)
@@ -255,36 +237,7 @@ static int collapse(unsigned char *p, long pages)
 	return err;
 }
 
-static bool page_out(unsigned char *p, long pages)
-{
-	for (int tries = 0; tries < 100; tries++) {
-		long left = 0;
-
-		advise(p, pages, MADV_PAGEOUT);
-		for (long i = 0; i < pages; i++)
-			left += !!pfn_of(p + bytes(i));
-		if (!left)
-			return true;
-	}
-	return false;
-}
-
 /* -- Fixture --------------------------------------------------------------- */
-
-struct kind {
-	bool anon;
-	bool whole_page;	/* or else a granule */
-	int byte;		/* all bytes are this one; -1: they differ */
-	int tag;		/* all tags are this one; -1: they differ */
-};
-
-static const struct kind kind_anon = { .anon = true };
-/* What DC GZVA can fill */
-static const struct kind kind_tag = { .tag = 5 };
-static const struct kind kind_granule = { .byte = -1, .tag = 9 };
-static const struct kind kind_page = {
-	.whole_page = true, .byte = -1, .tag = -1,
-};
 
 FIXTURE(folio)
 {
@@ -337,18 +290,9 @@ FIXTURE_VARIANT_ADD(folio, page_pmd)
 	.kind = &kind_page,
 };
 
-/* A page of the content, with its tags, which need not be of a refpage. */
-static unsigned char *make_source(void)
-{
-	unsigned char *p = map_anon(1, RWM);
-
-	fill(p, &reference);
-	return p;
-}
-
 FIXTURE_SETUP(folio)
 {
-	const struct kind *kind = variant->kind;
+	const char *why;
 
 	/* If the last test was killed */
 	restore_settings();
@@ -361,17 +305,11 @@ FIXTURE_SETUP(folio)
 	folio_pages = 1L << folio_order;
 	set_order(4, "never");
 	set_order(pmd_order(), "never");
-	make_reference(kind->whole_page ? psize() : GRANULE, kind->byte,
-		       kind->tag);
-	memory_fd = -1;
-	if (kind->anon)
-		return;
-	memory_fd = refpage_create(make_source(), kind->whole_page ? 0 :
-				   REFPAGE_PATTERN_SIZE(4));
-	if (memory_fd < 0 && syscall_is_absent())
-		SKIP(return, "the kernel has no refpage_create()");
-	ASSERT_LE(0, memory_fd);
-	self->witness = map(memory_fd, 1, RM);
+	why = make_memory(variant->kind);
+	if (why)
+		SKIP(return, "%s", why);
+	if (memory_fd >= 0)
+		self->witness = map(memory_fd, 1, RM);
 }
 
 /* After every test: nothing has written to the reference page. */
@@ -663,10 +601,10 @@ TEST_F(folio, swap)
 	if (has_no_swap())
 		SKIP(return, "no swap space");
 	for (int i = 0; i < 2; i++) {
-		ASSERT_TRUE(page_out(p, folio_pages));
+		ASSERT_TRUE(reclaim(p, folio_pages, PAGEOUT));
 		EXPECT_TRUE(is_as_made(p));
 	}
-	ASSERT_TRUE(page_out(p, folio_pages));
+	ASSERT_TRUE(reclaim(p, folio_pages, PAGEOUT));
 	mark(p, folio_pages, 4);
 	EXPECT_TRUE(is_marked(p, folio_pages, 4));
 }
