@@ -164,17 +164,32 @@ static const char *refpage_kind(const struct refpage *refpage)
 	return refpage->size < PAGE_SIZE ? "pattern" : "page";
 }
 
+/* Out of line, for the sake of faults that nobody traces. */
+static noinline void trace_fill(const struct vm_area_struct *vma,
+				struct folio *folio, unsigned long addr)
+{
+	trace_refpage_fill(addr, folio_pfn(folio), folio_order(folio),
+			   refpage_kind(vma_refpage(vma)));
+}
+
+static noinline void trace_load(const struct vm_area_struct *vma,
+				unsigned long addr)
+{
+	trace_refpage_load(addr, refpage_pfn(vma));
+}
+
 /**
- * count_refpage_fault - Note that a load has mapped the reference page
+ * count_refpage_load - Note that a load has mapped the reference page
  * @vma: A VMA for which vma_is_refpage() holds.
  * @addr: The address of the load.
  *
  * Context: Any. The mmap lock or the VMA lock is held.
  */
-void count_refpage_fault(const struct vm_area_struct *vma, unsigned long addr)
+void count_refpage_load(const struct vm_area_struct *vma, unsigned long addr)
 {
-	count_vm_event(REFPAGE_FAULT);
-	trace_refpage_load(addr, refpage_pfn(vma));
+	count_vm_event(REFPAGE_LOAD);
+	if (trace_refpage_load_enabled())
+		trace_load(vma, addr);
 }
 
 /**
@@ -189,9 +204,9 @@ void count_refpage_fault(const struct vm_area_struct *vma, unsigned long addr)
 void count_refpage_fill(const struct vm_area_struct *vma, struct folio *folio,
 			unsigned long addr)
 {
-	count_vm_events(REFPAGE_COPY, folio_nr_pages(folio));
-	trace_refpage_fill(addr, folio_pfn(folio), folio_order(folio),
-			   refpage_kind(vma_refpage(vma)));
+	count_vm_events(REFPAGE_FILL, folio_nr_pages(folio));
+	if (trace_refpage_fill_enabled())
+		trace_fill(vma, folio, addr);
 }
 
 /* Special PTEs of a refpage VMA map no page that rmap or RSS knows. */

@@ -2,10 +2,9 @@
 #ifndef _LINUX_REFPAGE_H
 #define _LINUX_REFPAGE_H
 
+#include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
-
-struct file *refpage_file_of_page(const void __user *content);
 
 #ifdef CONFIG_REFPAGE
 
@@ -22,11 +21,12 @@ static inline bool file_is_refpage(const struct file *file)
 	return file->f_op == &refpage_fops;
 }
 
+struct file *refpage_file_of_page(const void __user *content);
 unsigned long refpage_pfn(const struct vm_area_struct *vma);
 int refpage_fill(struct vm_area_struct *vma, struct page *page,
 		 unsigned long addr);
 bool refpage_same(const struct vm_area_struct *vma, struct page *page);
-void count_refpage_fault(const struct vm_area_struct *vma, unsigned long addr);
+void count_refpage_load(const struct vm_area_struct *vma, unsigned long addr);
 void count_refpage_fill(const struct vm_area_struct *vma, struct folio *folio,
 			unsigned long addr);
 
@@ -35,6 +35,11 @@ void count_refpage_fill(const struct vm_area_struct *vma, struct folio *folio,
 static inline bool file_is_refpage(const struct file *file)
 {
 	return false;
+}
+
+static inline struct file *refpage_file_of_page(const void __user *content)
+{
+	return ERR_PTR(-EBADF);
 }
 
 static inline unsigned long refpage_pfn(const struct vm_area_struct *vma)
@@ -54,7 +59,7 @@ static inline bool refpage_same(const struct vm_area_struct *vma,
 	return false;
 }
 
-static inline void count_refpage_fault(const struct vm_area_struct *vma,
+static inline void count_refpage_load(const struct vm_area_struct *vma,
 				       unsigned long addr)
 {
 }

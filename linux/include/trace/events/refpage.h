@@ -8,7 +8,7 @@
 #include <linux/tracepoint.h>
 
 /**
- * refpage_create - called when there is a new descriptor or MAP_REFPAGE mapping
+ * refpage_create - called when there is content for a descriptor or MAP_REFPAGE
  * @pfn: The page of content, which other descriptors may have, too.
  * @kind: What the content is, in the words of fdinfo.
  * @size: Bytes of content that were given.

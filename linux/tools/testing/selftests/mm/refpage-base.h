@@ -280,6 +280,13 @@ static inline bool ksm_scan_until(const char *counter, long pages)
 	return done;
 }
 
+/* Pages are put on the lists of reclaim in batches; have that done now. */
+static inline void drain_batches(void)
+{
+	if (!file_write("/proc/sys/vm/drop_caches", "1"))
+		die("drop_caches");
+}
+
 /* -- A memory cgroup for child processes ---------------------------------- */
 
 #define CGROUP		"/sys/fs/cgroup/"

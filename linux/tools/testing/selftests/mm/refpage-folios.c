@@ -1111,14 +1111,6 @@ static void ignore_signal(int signal)
 	(void)signal;
 }
 
-static void unpoison(unsigned long pfn)
-{
-	char text[24];
-
-	sprintf(text, "%#lx", pfn);
-	file_write(UNPOISON, text);
-}
-
 /*
  * A page with a memory error is lost, and one that is about to have one moves;
  * the rest of the folio is not concerned. Catches content put in the place of

@@ -20,6 +20,7 @@
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
+#include <linux/loop.h>
 #include <linux/magic.h>
 #include <linux/mman.h>
 #include <linux/refpage.h>
@@ -39,6 +40,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -168,15 +170,6 @@ static __u64 open_fds(void)
 	return fds;
 }
 
-static int scratch_file(size_t pages)
-{
-	int fd = memfd_create("refpage", MFD_CLOEXEC);
-
-	if (fd < 0 || ftruncate(fd, bytes(pages)))
-		die("memfd_create");
-	return fd;
-}
-
 /* Send @fd to the peer, or receive one if @fd is negative. */
 static int pass_fd(int socket, int fd)
 {
@@ -224,30 +217,9 @@ static long status_bytes(const char *field)
 	return file_number("/proc/self/status", field) * 1024;
 }
 
-/* Is @flag, with a space before it, among the VmFlags of the VMA of @p? */
-static bool has_vm_flag(const void *p, const char *flag)
-{
-	FILE *file = fopen("/proc/self/smaps", "r");
-	bool inside = false, found = false;
-	unsigned long start, end;
-	char line[512];
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			inside = start <= (unsigned long)p &&
-				 (unsigned long)p < end;
-		else if (inside && !strncmp(line, "VmFlags:", 8))
-			found = strstr(line + 8, flag);
-	}
-	if (!file)
-		die("/proc/self/smaps");
-	fclose(file);
-	return found;
-}
-
 /*
- * The first mapping with this name, or else at this address. Its name goes to
- * @name if the address is given.
+ * The mapping at this address, the name of which goes to @name; or without an
+ * address, the first that has that name.
  */
 static unsigned char *find_vma(const void *p, char *name, size_t *len)
 {
@@ -267,7 +239,7 @@ static unsigned char *find_vma(const void *p, char *name, size_t *len)
 			continue;
 		found = (unsigned char *)start;
 		*len = end - start;
-		strcpy(name, path);
+		memcpy(name, path, sizeof(path));
 	}
 	if (!file)
 		die("/proc/self/maps");
@@ -288,7 +260,8 @@ struct call {
 static struct call good_call(void)
 {
 	return (struct call){
-		.len = psize(), .prot = RW, .flags = MAP_PRIVATE, .page = source,
+		.len = psize(), .prot = RW, .flags = MAP_PRIVATE,
+		.page = source,
 	};
 }
 
@@ -329,7 +302,7 @@ static bool both_end(const struct call *call, int want)
 	two = two_calls_error(call);
 	if (one == want && two == want && left == fds)
 		return true;
-	ksft_print_msg("one call: error %d, two: %d, want %d\n", one, two, want);
+	ksft_print_msg("errors: %d and %d, want %d\n", one, two, want);
 	ksft_print_msg("descriptors: %#llx, then %#llx\n", (long long)fds,
 		       (long long)left);
 	return false;
@@ -382,10 +355,16 @@ FIXTURE_TEARDOWN(one_call)
  */
 TEST_F(one_call, content)
 {
+	const size_t many = (1UL << 40) / psize();
 	size_t pages = 2 * pmd_pages() + 1;
+	unsigned char *p;
 
 	EXPECT_TRUE(is_content(fresh(pages, PROT_READ), pages));
 	EXPECT_TRUE(is_content(fresh(pages, RW), pages));
+	p = fresh_at(NULL, many, RW, MAP_NORESERVE);
+	p += bytes(many - PAGES);
+	EXPECT_TRUE(is_content(p, PAGES));
+	EXPECT_TRUE(is_mixed(mix(p, PAGES)));
 }
 
 /*
@@ -618,7 +597,7 @@ TEST_F(one_call, page_unreadable)
  */
 TEST_F(one_call, flag_unknown)
 {
-	const int flags = MAP_PRIVATE | 0x400000;
+	const int flags = MAP_PRIVATE | MAP_REFPAGE << 1;
 	void *p = raw_mmap(NULL, psize(), RW, flags, -1, source);
 
 	EXPECT_EQ(EBADF, map_error(p, psize()));
@@ -634,7 +613,7 @@ TEST_F(one_call, descriptor)
 {
 	const int flags = MAP_PRIVATE | MAP_REFPAGE;
 	const long fds[] = {
-		0, 1, memory_fd, scratch_file(1), 1000, INT32_MAX, -2, INT32_MIN,
+		0, 1, memory_fd, scratch_file(1), INT32_MAX, INT32_MIN, -2,
 	};
 	void *p;
 
@@ -650,8 +629,8 @@ TEST_F(one_call, descriptor)
 }
 
 /*
- * The mapping is private, and is no other kind of memory. Catches flags of which
- * one wins: a shared mapping, zeros, or a huge page of them.
+ * The mapping is private, and is no other kind of memory. Catches flags of
+ * which one wins: a shared mapping, zeros, or a huge page of them.
  */
 TEST_F(one_call, type)
 {
@@ -734,7 +713,7 @@ TEST_F(one_call, address)
 	EXPECT_TRUE(both_end(&call, EINVAL));
 	call.len = -1;
 	EXPECT_TRUE(both_end(&call, ENOMEM));
-	call.len = -psize();
+	call.len = -bytes(1);
 	EXPECT_TRUE(both_end(&call, ENOMEM));
 	call.len = 1UL << 60;
 	EXPECT_TRUE(both_end(&call, ENOMEM));
@@ -773,14 +752,14 @@ TEST_F(one_call, flags_ignored)
 {
 	struct call call = good_call();
 
-	call.flags |= MAP_STACK | MAP_NONBLOCK | MAP_DENYWRITE | MAP_EXECUTABLE |
-		      MAP_SYNC | MAP_FILE;
+	call.flags |= MAP_STACK | MAP_NONBLOCK | MAP_DENYWRITE | MAP_SYNC |
+		      MAP_EXECUTABLE | MAP_FILE;
 	EXPECT_TRUE(both_end(&call, 0));
 }
 
 /*
- * The limits of a process are those of anonymous memory. Catches limits that are
- * checked by the caller of one of the two ways.
+ * The limits of a process are those of anonymous memory. Catches limits that
+ * are checked by the caller of one of the two ways.
  */
 TEST_F(one_call, limits)
 {
@@ -838,10 +817,11 @@ TEST_F(one_call, reference_pages)
 	before = reference_pages();
 	ASSERT_LT(0, before);
 	for (int i = 0; i < 1000; i++) {
-		EXPECT_EQ(MAP_FAILED, map_refpage(source, psize(), PROT_EXEC, 0));
+		EXPECT_EQ(MAP_FAILED,
+			  map_refpage(source, psize(), PROT_EXEC, 0));
 		EXPECT_EQ(MAP_FAILED, map_refpage(none, psize(), RW, 0));
 		EXPECT_EQ(MAP_FAILED, map_refpage(source, 0, RW, 0));
-		EXPECT_EQ(MAP_FAILED, map_refpage(source, -psize(), RW, 0));
+		EXPECT_EQ(MAP_FAILED, map_refpage(source, -bytes(1), RW, 0));
 		unmap(map_refpage(source, psize(), RW, 0), 1);
 	}
 	EXPECT_EQ(before, reference_pages());
@@ -852,6 +832,41 @@ TEST_F(one_call, reference_pages)
 	for (size_t i = 0; i < PAGES; i++)
 		unmap(p[i], 4);
 	EXPECT_EQ(before, reference_pages());
+}
+
+#define CHARGED_PAGES	1024
+
+/*
+ * A reference page is charged to the memory cgroup of who made the mapping,
+ * unless it is shared by all. Catches kernel memory that a process can have
+ * without limit, and a page that a mapping is charged for and does not have.
+ */
+TEST_F(one_call, charged)
+{
+	const char *why = prepare_small(variant->kind) ?: memcg_create();
+	const bool is_byte = variant->kind->byte >= 0;
+	int child[2];
+	pid_t pid;
+	long kb;
+
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, pipe(child));
+	pid = fork();
+	if (!pid) {
+		memcg_join();
+		for (size_t i = 0; i < CHARGED_PAGES; i++)
+			fresh_at(NULL, 1, RW, 0);
+		tell(child);
+		pause();
+	}
+	wait_for(child);
+	kb = memcg_number("memory.stat", "kernel ") / 1024;
+	EXPECT_EQ(is_byte, kb < bytes(CHARGED_PAGES) / 1024) {
+		TH_LOG("%ld KiB", kb);
+	}
+	kill(pid, SIGKILL);
+	EXPECT_FALSE(child_passed(pid));
 }
 
 /* -- MAP_REFPAGE: with other flags ---------------------------------------- */
@@ -894,8 +909,8 @@ TEST_F(one_call, madvise_populate)
 }
 
 /*
- * MAP_LOCKED populates and locks. Catches a mapping that is locked in name only,
- * and a reference page that is counted as locked.
+ * MAP_LOCKED populates and locks. Catches a mapping that is locked in name
+ * only, and a reference page that is counted as locked.
  */
 TEST_F(one_call, locked)
 {
@@ -994,10 +1009,11 @@ TEST_F(one_call, droppable)
 	}
 	EXPECT_TRUE(is_content(p, PAGES));
 	EXPECT_TRUE(is_mixed(mix(p, PAGES)));
-	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
 		EXPECT_TRUE(has_vm_flag(p, flags[i])) {
 			TH_LOG("VmFlags lacks%s", flags[i]);
 		}
+	}
 	pid = fork();
 	if (!pid) {
 		EXPECT_TRUE(is_content(p, PAGES));
@@ -1109,7 +1125,7 @@ TEST_F(one_call, maker_is_gone)
 		_exit(0);
 	}
 	close(gone[1]);
-	close(gone[0]);
+	close(told[1]);
 	wait_for(told);
 }
 
@@ -1183,6 +1199,7 @@ TEST_F(one_call, page_of_file)
 {
 	char path[] = "./refpage.XXXXXX";
 	int fd = mkstemp(path);
+	unsigned char *p;
 
 	if (fd < 0)
 		SKIP(return, "cannot create a file in .");
@@ -1192,6 +1209,14 @@ TEST_F(one_call, page_of_file)
 	/* Of a file with a hole */
 	check_source(_metadata, map_file(scratch_file(1), PROT_READ,
 					 MAP_SHARED));
+
+	/* Memory that only the program itself can read, if there is that */
+	fd = syscall(__NR_memfd_secret, O_CLOEXEC);
+	if (fd >= 0 && !ftruncate(fd, psize())) {
+		p = map_file(fd, RW, MAP_SHARED);
+		memcpy(p, content, psize());
+		check_source(_metadata, p);
+	}
 }
 
 /*
@@ -1201,9 +1226,8 @@ TEST_F(one_call, page_of_file)
  */
 TEST_F(one_call, page_of_memory)
 {
-	unsigned char *untouched = reserve(1, 0), *shared;
+	unsigned char *untouched = anon_memory(1), *shared;
 
-	map_at(untouched, -1, 1, RW, MAP_ANONYMOUS | MAP_FIXED);
 	check_source(_metadata, untouched);
 	EXPECT_EQ(0, smaps_pages(untouched, "Rss:"));
 	check_source(_metadata, map_anon(1, PROT_READ));
@@ -1217,13 +1241,51 @@ TEST_F(one_call, page_of_memory)
 	check_source(_metadata, shared);
 }
 
+/* A page at this address, or else at the next in this direction. */
+static unsigned char *page_near(unsigned long addr, long step)
+{
+	for (int tries = 0; tries < 1024; tries++, addr += step) {
+		void *p = mmap((void *)addr, psize(), RW, MAP_PRIVATE |
+			       MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+		if (p == (void *)addr)
+			return p;
+	}
+	return NULL;
+}
+
 /*
- * A page on swap is a page. Catches a source that is only looked for where it is
- * mapped.
+ * The first and the last page of the address space are pages. Catches an offset
+ * that overflows together with the length, as that of a file could.
+ */
+TEST_F(one_call, page_anywhere)
+{
+	static const unsigned long ends[] = { 1UL << 47, 1UL << 48 };
+	unsigned char *p = page_near(0x10000, psize());
+
+	ASSERT_NE(NULL, p);
+	memcpy(p, content, psize());
+	check_source(_metadata, p);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		p = page_near(ends[i] - psize(), -bytes(1));
+		/* That is beyond what this processor has. */
+		if (!p && i)
+			continue;
+		ASSERT_NE(NULL, p);
+		memcpy(p, content, psize());
+		check_source(_metadata, p);
+		EXPECT_EQ(MAP_FAILED, map_refpage(p, -bytes(1), RW, 0));
+		EXPECT_EQ(ENOMEM, errno);
+	}
+}
+
+/*
+ * A page on swap is a page. Catches a source that is only looked for where it
+ * is mapped.
  */
 TEST_F(one_call, page_on_swap)
 {
-	const char *why = prepare(variant->kind);
+	const char *why = prepare_small(variant->kind);
 	unsigned char *p;
 
 	if (why || no_swap())
@@ -1288,19 +1350,19 @@ static void check_huge_page(struct __test_metadata *_metadata, unsigned char *p,
 
 /*
  * A page in the middle of a huge page is a page. Catches content of the head of
- * a folio, and a folio that is split for it.
+ * a folio, and a folio that is split for it, or kept.
  */
 TEST_F(one_call, page_of_huge_page)
 {
 	const char *why = prepare(variant->kind);
-	unsigned char *p;
+	unsigned char *p, *q;
+	unsigned long free;
 	size_t len;
 
 	if (why)
 		SKIP(return, "%s", why);
 	enable(pmd_order);
-	p = map_at(reserve(pmd_pages(), 0), -1, pmd_pages(), RW,
-		   MAP_ANONYMOUS | MAP_FIXED);
+	p = anon_memory(pmd_pages());
 	advise(p, pmd_pages(), MADV_HUGEPAGE);
 	store(p, 0);
 	ASSERT_TRUE(is_folio(p, pmd_order));
@@ -1308,11 +1370,17 @@ TEST_F(one_call, page_of_huge_page)
 	EXPECT_TRUE(is_folio(p, pmd_order));
 
 	len = default_huge_page_size();
-	p = mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	p = mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1,
+		 0);
 	if (!len || p == MAP_FAILED)
 		SKIP(return, "no hugetlb pages");
 	check_huge_page(_metadata, p, len / psize());
+	free = get_free_hugepages();
+	q = map_refpage(p + psize(), psize(), RW, 0);
+	ASSERT_NE(MAP_FAILED, (void *)q);
 	unmap(p, len / psize());
+	EXPECT_EQ(free + 1, get_free_hugepages());
+	EXPECT_EQ(8, load(q));
 }
 
 /*
@@ -1333,7 +1401,7 @@ TEST_F(one_call, page_is_freed)
 		SKIP(return, "%s", why);
 	enable(order);
 	before = order_counter(order, "nr_anon");
-	p = map_at(reserve(pages, 0), -1, pages, RW, MAP_ANONYMOUS | MAP_FIXED);
+	p = anon_memory(pages);
 	advise(p, pages, MADV_HUGEPAGE);
 	memset(p, 0x3b, bytes(pages));
 	ASSERT_TRUE(is_folio(p, order));
@@ -1346,8 +1414,7 @@ TEST_F(one_call, page_is_freed)
 	EXPECT_EQ(pfn, pagemap_get_pfn(pagemap_fd, (char *)p));
 	EXPECT_EQ(before + 1, order_counter(order, "nr_anon"));
 	unmap(p, pages);
-	/* So that it is not on its way to some list. */
-	ASSERT_TRUE(file_write("/proc/sys/vm/drop_caches", "1"));
+	drain_batches();
 	EXPECT_EQ(before, order_counter(order, "nr_anon"));
 	EXPECT_TRUE(is_byte(q + 1, 0x3b, bytes(PAGES) - 1));
 }
@@ -1385,12 +1452,11 @@ static void *provide_page(void *arg)
  */
 TEST_F(one_call, page_of_userfaultfd)
 {
-	unsigned char *p = reserve(1, 0);
+	unsigned char *p = anon_memory(1);
 	struct call call = good_call();
 	pthread_t thread;
 	int fd;
 
-	map_at(p, -1, 1, RW, MAP_ANONYMOUS | MAP_FIXED);
 	fd = open_uffd(UFFD_USER_MODE_ONLY, p);
 	if (fd < 0)
 		SKIP(return, "no userfaultfd");
@@ -1443,6 +1509,11 @@ static long compat_mmap2(__u32 offset, int flags)
 			   MAP_PRIVATE | flags, -1, offset);
 }
 
+static long compat_create(const void *page)
+{
+	return compat_call(COMPAT_REFPAGE_CREATE, (long)page, 0, 0, 0, 0, 0);
+}
+
 /* Pages at addresses that are negative, for a 32-bit off_t, and are not. */
 static void *const compat_addresses[] = {
 	(void *)COMPAT_ADDRESS, (void *)0x80000000UL, (void *)0x7ffff000UL,
@@ -1492,7 +1563,8 @@ TEST_F(one_call, compat_mmap2)
 						MAP_REFPAGE));
 		EXPECT_EQ(-EFAULT, compat_mmap2(offset >> 12, MAP_REFPAGE));
 	}
-	EXPECT_EQ(-EBADF, compat_mmap2(COMPAT_ADDRESS >> 12, 0x400000));
+	EXPECT_EQ(-EBADF, compat_mmap2(COMPAT_ADDRESS >> 12,
+				       MAP_REFPAGE << 1));
 	EXPECT_EQ(-EINVAL, compat_mmap2(COMPAT_ADDRESS >> 12,
 					MAP_REFPAGE | MAP_ANONYMOUS));
 }
@@ -1529,8 +1601,7 @@ TEST_F(one_call, compat_create)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(compat_addresses); i++) {
 		unsigned char *page = compat_source(compat_addresses[i]);
-		long fd = compat_call(COMPAT_REFPAGE_CREATE, (long)page, 0, 0, 0,
-				      0, 0);
+		long fd = compat_create(page);
 
 		ASSERT_LE(0, fd) {
 			TH_LOG("%s", strerror(-fd));
@@ -1538,8 +1609,7 @@ TEST_F(one_call, compat_create)
 		unmap(page, 1);
 		EXPECT_TRUE(is_mixed(mix(map(fd, PAGES, RW), PAGES)));
 		close(fd);
-		EXPECT_EQ(-EFAULT, compat_call(COMPAT_REFPAGE_CREATE, (long)page,
-					       0, 0, 0, 0, 0));
+		EXPECT_EQ(-EFAULT, compat_create(page));
 	}
 }
 #endif /* __x86_64__ */
@@ -1578,7 +1648,7 @@ FIXTURE_VARIANT_ADD(process, one_call)
 
 FIXTURE_SETUP(process)
 {
-	const char *why = prepare(variant->kind);
+	const char *why = prepare_small(variant->kind);
 
 	if (!why && variant->one_call)
 		why = find_one_call();
@@ -1674,12 +1744,14 @@ TEST_F(process, keeponfork)
 }
 
 /*
- * The same for memory that is locked, protected, or swapped out when the process
- * forks. Catches a page of the parent's that is copied because of its state.
+ * The same for memory that is locked, protected, or swapped out when the
+ * process forks. Catches a page of the parent's that is copied because of its
+ * state.
  */
 TEST_F(process, wipeonfork_states)
 {
-	unsigned char *locked = mixed(), *read_only = mixed(), *swapped = mixed();
+	unsigned char *locked = mixed(), *read_only = mixed();
+	unsigned char *swapped = mixed();
 	pid_t pid;
 
 	if (no_swap())
@@ -1705,8 +1777,8 @@ TEST_F(process, wipeonfork_states)
 }
 
 /*
- * A child does not have what is not for it. Catches a mapping that is there with
- * its content, since that needs no page of the parent.
+ * A child does not have what is not for it. Catches a mapping that is there
+ * with its content, since that needs no page of the parent.
  */
 TEST_F(process, dontfork)
 {
@@ -1726,24 +1798,9 @@ TEST_F(process, dontfork)
 	EXPECT_TRUE(child_passed(pid));
 }
 
-/* Where a core has the memory at @p, all @pages of it; NULL if nowhere. */
-static unsigned char *core_find(unsigned char *core, void *p, size_t pages)
-{
-	struct elf64_hdr *header = (void *)core;
-	struct elf64_phdr *segment = (void *)(core + header->e_phoff);
-	unsigned long start = (unsigned long)p;
-
-	for (int i = 0; i < header->e_phnum; i++, segment++) {
-		if (segment->p_type == PT_LOAD && segment->p_vaddr <= start &&
-		    start + bytes(pages) <= segment->p_vaddr + segment->p_filesz)
-			return core + segment->p_offset + start - segment->p_vaddr;
-	}
-	return NULL;
-}
-
 /*
- * A core leaves out what it was told to leave out. Catches memory that is dumped
- * because it has content without anybody storing to it.
+ * A core leaves out what it was told to leave out. Catches memory that is
+ * dumped because it has content without anybody storing to it.
  */
 TEST_F(process, dontdump)
 {
@@ -1766,6 +1823,28 @@ TEST_F(process, dontdump)
 	ASSERT_NE(NULL, found);
 	EXPECT_TRUE(is_mixed(found));
 	EXPECT_TRUE(is_mixed(q));
+}
+
+/*
+ * /proc/PID/coredump_filter has a bit for this memory, that of anonymous
+ * memory. Catches memory that is dumped with files, and without a bit.
+ */
+TEST_F(process, coredump_filter)
+{
+	static const char *const filters[] = { "0x1", "0x4", "0x0" };
+	unsigned char *p = mixed(), *q = fresh(PAGES, RW), *core;
+
+	if (access(CORE_PATTERN, W_OK))
+		SKIP(return, "no core dumps");
+	for (size_t i = 0; i < ARRAY_SIZE(filters); i++) {
+		ASSERT_TRUE(file_write("/proc/self/coredump_filter",
+				       filters[i]));
+		core = dump_core();
+		ASSERT_NE(NULL, core);
+		EXPECT_EQ(!i, !!core_find(core, p, PAGES));
+		/* Zeros that nobody stored are left out. */
+		EXPECT_EQ(!i && !anon(), !!core_find(core, q, PAGES));
+	}
 }
 
 /*
@@ -1810,6 +1889,25 @@ TEST_F(process, remove)
 }
 
 /*
+ * msync() and remap_file_pages() have nothing to do. Catches a file that is
+ * asked to write what it has not, and pages of the content in another place.
+ */
+TEST_F(process, msync_and_remap)
+{
+	unsigned char *p = mixed();
+
+	EXPECT_EQ(0, msync(p, bytes(PAGES), MS_SYNC));
+	EXPECT_EQ(0, msync(p, bytes(PAGES), MS_ASYNC | MS_INVALIDATE));
+	EXPECT_EQ(-1, remap_file_pages(p, bytes(4), 0, 4, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_TRUE(is_mixed(p));
+	ASSERT_EQ(0, mlock2(p, bytes(PAGES), MLOCK_ONFAULT));
+	EXPECT_EQ(-1, msync(p, bytes(PAGES), MS_INVALIDATE));
+	EXPECT_EQ(EBUSY, errno);
+	EXPECT_TRUE(is_mixed(p));
+}
+
+/*
  * Hints change no byte and, where no page is swapped out, no page. Advice that
  * there is not is refused, before anything is done. Catches reading ahead in a
  * file that has no pages.
@@ -1820,7 +1918,9 @@ TEST_F(process, hints)
 		MADV_WILLNEED, MADV_SEQUENTIAL, MADV_RANDOM, MADV_WILLNEED,
 		MADV_NORMAL, MADV_COLD, MADV_WILLNEED,
 	};
-	static const int unknown[] = { -1, 5, 6, 7, 27, 99, 104, 1000, INT32_MAX };
+	static const int unknown[] = {
+		-1, 5, 6, 7, 27, 99, 104, 1000, INT32_MAX,
+	};
 	unsigned char *p = mixed();
 
 	for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
@@ -1841,14 +1941,6 @@ TEST_F(process, hints)
 	EXPECT_TRUE(is_mixed(p));
 }
 
-static void unpoison(unsigned long pfn)
-{
-	char text[24];
-
-	sprintf(text, "%#lx", pfn);
-	file_write(UNPOISON, text);
-}
-
 /*
  * A page that is about to have a memory error moves and keeps its bytes; the
  * one page that all share cannot move, and is refused as the zero page is.
@@ -1857,7 +1949,8 @@ static void unpoison(unsigned long pfn)
  */
 TEST_F(process, soft_offline)
 {
-	unsigned char *p = mixed(), *page = p + bytes(2), *untouched = p + psize();
+	unsigned char *p = mixed(), *page = p + bytes(2);
+	unsigned char *untouched = p + psize();
 	unsigned long pfn;
 
 	if (access(UNPOISON, W_OK))
@@ -1881,9 +1974,6 @@ TEST_F(process, soft_offline)
 }
 
 /* -- Overcommit ----------------------------------------------------------- */
-
-#define OVERCOMMIT		"/proc/sys/vm/overcommit_memory"
-#define OVERCOMMIT_RATIO	"/proc/sys/vm/overcommit_ratio"
 
 /* Pages; what others do meanwhile is much less. */
 #define COMMIT_PAGES	((256L << 20) / psize())
@@ -1995,8 +2085,8 @@ static long memory_and_swap(void)
 
 /*
  * In mode 0, what is obviously too much is refused, if it may be stored to and
- * MAP_NORESERVE does not say that it will not all be. Catches a limit that files
- * do not have.
+ * MAP_NORESERVE does not say that it will not all be. Catches a limit that
+ * files do not have.
  */
 TEST_F(process, overcommit_guess)
 {
@@ -2202,8 +2292,8 @@ TEST_F(process, mlockall)
 }
 
 /*
- * With MCL_ONFAULT, private pages are locked as they come. Catches mappings that
- * are populated in full, which is what the flag is to prevent.
+ * With MCL_ONFAULT, private pages are locked as they come. Catches mappings
+ * that are populated in full, which is what the flag is to prevent.
  */
 TEST_F(process, mlockall_onfault)
 {
@@ -2248,8 +2338,8 @@ static void check_sealed(struct __test_metadata *_metadata, unsigned char *p)
 }
 
 /*
- * A sealed mapping cannot be changed, removed or replaced. What may be stored to
- * may also be dropped. Catches a seal that anonymous memory only has.
+ * A sealed mapping cannot be changed, removed or replaced. What may be stored
+ * to may also be dropped. Catches a seal that anonymous memory only has.
  */
 TEST_F(process, mseal_writable)
 {
@@ -2279,22 +2369,24 @@ TEST_F(process, mseal_read_only)
 	};
 	static const int harmless[] = {
 		MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED, MADV_COLD,
-		MADV_DONTDUMP, MADV_GUARD_REMOVE, MADV_POPULATE_READ,
+		MADV_DONTDUMP, MADV_POPULATE_READ, MADV_GUARD_REMOVE,
 	};
 	unsigned char *p = mixed();
+	/* The control may run on a kernel that has none. */
+	bool no_guards = madvise(p, bytes(PAGES), MADV_GUARD_REMOVE) && anon();
 
 	ASSERT_EQ(0, mprotect(p, bytes(PAGES), PROT_READ));
 	if (!seal(p, PAGES))
 		SKIP(return, "no mseal()");
 	check_sealed(_metadata, p);
-	for (size_t i = 0; i < ARRAY_SIZE(discard); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(discard) - no_guards; i++) {
 		EXPECT_EQ(-1, madvise(p, bytes(PAGES), discard[i])) {
 			TH_LOG("advice %d", discard[i]);
 		}
 		EXPECT_EQ(EPERM, errno);
 		EXPECT_TRUE(is_mixed(p));
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(harmless); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(harmless) - no_guards; i++) {
 		EXPECT_EQ(0, madvise(p, bytes(PAGES), harmless[i])) {
 			TH_LOG("advice %d: %m", harmless[i]);
 		}
@@ -2303,8 +2395,8 @@ TEST_F(process, mseal_read_only)
 }
 
 /*
- * Part of a mapping may be sealed, and a child has the seal. Catches one that is
- * on all of it, or lost with the copy.
+ * Part of a mapping may be sealed, and a child has the seal. Catches one that
+ * is on all of it, or lost with the copy.
  */
 TEST_F(process, mseal_part)
 {
@@ -2329,40 +2421,65 @@ TEST_F(process, mseal_part)
 
 /* -- Privileges ----------------------------------------------------------- */
 
-static bool filter_calls(struct sock_filter *filter, size_t len)
+/* A new descriptor, if the variant has one, and a new mapping are good. */
+static bool can_create(void)
 {
-	struct sock_fprog program = { len, filter };
+	unsigned char *p;
+	bool good;
+	int fd;
 
-	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
-	       !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+	if (anon())
+		return can_map();
+	fd = refpage_create(content, 0);
+	if (fd < 0)
+		return false;
+	p = mix(map(fd, PAGES, RW), PAGES);
+	close(fd);
+	good = is_mixed(p);
+	advise(p, PAGES, MADV_DONTNEED);
+	good &= is_content(p, PAGES);
+	unmap(p, PAGES);
+	return good && can_map();
 }
 
-#define LOAD_NR \
-	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
-#define IF_NR(number, action) \
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), \
-	BPF_STMT(BPF_RET | BPF_K, action)
-#define ELSE(action) \
-	BPF_STMT(BPF_RET | BPF_K, action)
+/* What becomes of these calls, and what of all others. */
+static void filter_calls(const int *calls, size_t nr_calls, __u32 these,
+			 __u32 others)
+{
+	struct sock_filter filter[32];
+	struct sock_fprog program = { .filter = filter };
+	size_t len = 0;
+
+	filter[len++] = (struct sock_filter)
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < nr_calls; i++) {
+		filter[len++] = (struct sock_filter)
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], 0, 1);
+		filter[len++] = (struct sock_filter)
+			BPF_STMT(BPF_RET | BPF_K, these);
+	}
+	filter[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, others);
+	program.len = len;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		die("seccomp");
+}
 
 /*
- * A filter may forbid the call; what was made before is as it was, and MAP_REFPAGE
- * is a flag of mmap(), as which a filter may tell it. Catches faults that look at
- * who may make descriptors.
+ * A filter may forbid the call; what was made before is as it was, and
+ * MAP_REFPAGE is a flag of mmap(), as which a filter may tell it. Catches
+ * faults that look at who may make descriptors.
  */
 TEST_F(process, seccomp_denied)
 {
-	struct sock_filter filter[] = {
-		LOAD_NR,
-		IF_NR(__NR_refpage_create, SECCOMP_RET_ERRNO | EPERM),
-		ELSE(SECCOMP_RET_ALLOW),
-	};
+	static const int denied[] = { __NR_refpage_create };
 	unsigned char *p = mixed();
 	pid_t pid = fork_child();
 
 	if (!pid) {
-		if (!filter_calls(filter, ARRAY_SIZE(filter)))
-			die("seccomp");
+		filter_calls(denied, ARRAY_SIZE(denied),
+			     SECCOMP_RET_ERRNO | EPERM, SECCOMP_RET_ALLOW);
 		EXPECT_EQ(-1, refpage_create(content, 0));
 		EXPECT_EQ(EPERM, errno);
 		EXPECT_TRUE(is_mixed(p));
@@ -2380,31 +2497,18 @@ TEST_F(process, seccomp_denied)
  */
 TEST_F(process, seccomp_allowed)
 {
-	struct sock_filter filter[] = {
-		LOAD_NR,
-		IF_NR(__NR_refpage_create, SECCOMP_RET_ALLOW),
-		IF_NR(__NR_mmap, SECCOMP_RET_ALLOW),
-		IF_NR(__NR_munmap, SECCOMP_RET_ALLOW),
-		IF_NR(__NR_madvise, SECCOMP_RET_ALLOW),
-		IF_NR(__NR_close, SECCOMP_RET_ALLOW),
-		IF_NR(__NR_write, SECCOMP_RET_ALLOW),
-		IF_NR(__NR_exit_group, SECCOMP_RET_ALLOW),
-		ELSE(SECCOMP_RET_KILL_PROCESS),
+	static const int allowed[] = {
+		__NR_refpage_create, __NR_mmap, __NR_munmap, __NR_madvise,
+		__NR_close, __NR_write, __NR_exit_group,
 	};
 	pid_t pid;
 
 	altered(0, 1);	/* allocates */
 	pid = fork_child();
 	if (!pid) {
-		int fd;
-
-		if (!filter_calls(filter, ARRAY_SIZE(filter)))
-			die("seccomp");
-		fd = refpage_create(content, 0);
-		EXPECT_LE(0, fd);
-		EXPECT_TRUE(is_mixed(mix(map(fd, PAGES, RW), PAGES)));
-		close(fd);
-		EXPECT_TRUE(can_map());
+		filter_calls(allowed, ARRAY_SIZE(allowed), SECCOMP_RET_ALLOW,
+			     SECCOMP_RET_KILL_PROCESS);
+		EXPECT_TRUE(can_create());
 		_exit(0);
 	}
 	EXPECT_TRUE(child_passed(pid));
@@ -2434,28 +2538,9 @@ TEST_F(process, seccomp_strict)
 	EXPECT_TRUE(child_passed(pid));
 }
 
-/* All that a process does with descriptors and mappings of its own. */
-static bool all_works(void)
-{
-	int fd = refpage_create(content, 0);
-	unsigned char *p;
-	bool good;
-
-	if (fd < 0)
-		return false;
-	p = mix(map(fd, PAGES, RW), PAGES);
-	close(fd);
-	good = is_mixed(p) && can_map();
-	advise(p, PAGES, MADV_DONTNEED);
-	good &= is_content(p, PAGES) && !signal_of(p, STORE) &&
-		is_content(p, PAGES);
-	unmap(p, PAGES);
-	return good;
-}
-
 /*
- * Nobody needs privileges for this. Catches a check that a test by root does not
- * meet.
+ * Nobody needs privileges for this. Catches a check that a test by root does
+ * not meet.
  */
 TEST_F(process, unprivileged)
 {
@@ -2465,9 +2550,9 @@ TEST_F(process, unprivileged)
 	if (!pid) {
 		become_nobody();
 		EXPECT_TRUE(is_mixed(p));
-		EXPECT_TRUE(all_works());
+		EXPECT_TRUE(can_create());
 		EXPECT_EQ(0, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-		EXPECT_TRUE(all_works());
+		EXPECT_TRUE(can_create());
 		_exit(0);
 	}
 	EXPECT_TRUE(child_passed(pid));
@@ -2489,7 +2574,7 @@ TEST_F(process, user_namespace)
 		if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
 			die("unshare");
 		EXPECT_TRUE(is_mixed(p));
-		EXPECT_TRUE(all_works());
+		EXPECT_TRUE(can_create());
 		_exit(0);
 	}
 	EXPECT_TRUE(child_passed(pid));
@@ -2498,8 +2583,8 @@ TEST_F(process, user_namespace)
 /* -- Address spaces with several tasks ------------------------------------ */
 
 /*
- * What a child of vfork() stores, its parent sees. Catches a child that is given
- * copies.
+ * What a child of vfork() stores, its parent sees. Catches a child that is
+ * given copies.
  */
 TEST_F(process, vfork)
 {
@@ -2519,29 +2604,41 @@ TEST_F(process, vfork)
 static struct {
 	unsigned char *p;
 	unsigned char *q;
+	uintptr_t local;
 } shared;
 
 static int share_memory(void *arg)
 {
 	store_pages(shared.p, PAGES);
 	shared.q = mixed();
-	return arg != NULL;
+	return !!arg;
 }
 
 /*
- * The same for a process that shares the address space for longer, and makes a
- * mapping there. Catches a mapping that goes with the process that made it.
+ * The same for a process that shares the address space for longer, makes a
+ * mapping there, and has its stack and the words that clone() stores in such
+ * memory. Catches a mapping that goes with the process that made it, and stores
+ * by the kernel at its end that miss the content.
  */
 TEST_F(process, clone_vm)
 {
-	const size_t pages = 16;
-	unsigned char *stack = map_anon(pages, RW);
+	const size_t pages = 64;
+	unsigned char *stack = fresh(pages, RW), *words = fresh(2, RW);
+	pid_t *ptid = (pid_t *)words, *ctid = (pid_t *)(words + psize());
 	pid_t pid;
 
 	shared.p = fresh(PAGES, RW);
-	pid = clone(share_memory, stack + bytes(pages), CLONE_VM | SIGCHLD, NULL);
+	pid = clone(share_memory, stack + bytes(pages),
+		    CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID |
+		    SIGCHLD, NULL, ptid, NULL, ctid);
 	ASSERT_LT(0, pid);
 	EXPECT_TRUE(child_passed(pid));
+	EXPECT_EQ(pid, *ptid);
+	EXPECT_EQ(0, *ctid);
+	for (size_t i = 0; i < 2; i++)
+		EXPECT_TRUE(same(words + bytes(i) + sizeof(pid),
+				 content + sizeof(pid), psize() - sizeof(pid)));
+	EXPECT_TRUE(is_content(stack, 1));
 	EXPECT_TRUE(is_stored(shared.p, PAGES));
 	EXPECT_TRUE(is_mixed(shared.q));
 }
@@ -2564,14 +2661,67 @@ TEST_F(process, thread)
 	EXPECT_TRUE(is_mixed(shared.q));
 }
 
+static void use_stack(int signal)
+{
+	unsigned char local[3 * 4096];
+
+	for (size_t i = 0; i < sizeof(local); i += 64)
+		__atomic_store_n(local + i, signal, __ATOMIC_RELAXED);
+	shared.local = (uintptr_t)local;
+	for (size_t i = 0; i < sizeof(local); i += 64) {
+		if (load(local + i) != signal)
+			_exit(1);
+	}
+}
+
+static void *use_thread_stack(void *arg)
+{
+	use_stack(7);
+	return arg;
+}
+
+static bool was_used(const unsigned char *p, size_t pages)
+{
+	uintptr_t first = (uintptr_t)p, last = first + bytes(pages);
+
+	return first < shared.local && shared.local < last && is_content(p, 1);
+}
+
+/*
+ * Such memory is a stack, of a signal handler or a thread, as good as any.
+ * Catches a frame that the kernel stores, and around which the content is lost.
+ */
+TEST_F(process, stack)
+{
+	const size_t pages = 64;
+	unsigned char *p = fresh(pages, RW), *q = fresh(pages, RW);
+	stack_t stack = { .ss_sp = p, .ss_size = bytes(pages) };
+	struct sigaction action = {
+		.sa_handler = use_stack, .sa_flags = SA_ONSTACK,
+	};
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	ASSERT_EQ(0, sigaltstack(&stack, NULL));
+	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
+	ASSERT_EQ(0, raise(SIGUSR1));
+	EXPECT_TRUE(was_used(p, pages));
+
+	ASSERT_EQ(0, pthread_attr_init(&attr));
+	ASSERT_EQ(0, pthread_attr_setstack(&attr, q, bytes(pages)));
+	ASSERT_EQ(0, pthread_create(&thread, &attr, use_thread_stack, NULL));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_TRUE(was_used(q, pages));
+}
+
 /*
  * exec() leaves no mapping. Catches one that is in the new program, as its file
  * is no file of the old one.
  */
 TEST_F(process, execve)
 {
-	char *argv[] = { "refpage-process", NULL };
-	char *envp[] = { "REFPAGE_EXEC=-1", NULL };
+	char *const argv[] = { "refpage-process", NULL };
+	char *const envp[] = { "REFPAGE_EXEC=", NULL };
 	unsigned char *p = mixed();
 	pid_t pid = fork();
 
@@ -2583,6 +2733,32 @@ TEST_F(process, execve)
 	EXPECT_TRUE(is_mixed(p));
 }
 
+/* What is wrong with the descriptor that was inherited, as a number; or 0 */
+static int check_inherited(int fd, int byte)
+{
+	unsigned char *p = map(fd, PAGES, RW);
+	char path[32], name[64];
+
+	if (fcntl(fd, F_GETFD) || load(p) != byte ||
+	    load(p + bytes(PAGES) - 1) != load(p + psize() - 1))
+		return 2;
+	p[psize()] = ~byte;
+	if (load(p + psize() + 1) != load(p + 1))
+		return 3;
+	close(fd);
+	/* There is no other. */
+	for (fd = 3; fd < 64; fd++) {
+		ssize_t len;
+
+		sprintf(path, "/proc/self/fd/%d", fd);
+		len = readlink(path, name, sizeof(name) - 1);
+		name[len < 0 ? 0 : len] = 0;
+		if (!strcmp(name, "anon_inode:[refpage]"))
+			return 4;
+	}
+	return 0;
+}
+
 /*
  * The program that is executed: a descriptor that it has inherited can be
  * mapped, one that is close-on-exec is closed, and nothing is mapped.
@@ -2590,35 +2766,16 @@ TEST_F(process, execve)
 static void __attribute__((constructor)) executed(void)
 {
 	const char *text = getenv("REFPAGE_EXEC");
-	int fd = -1, byte = 0;
 	char name[64] = "anon_inode:[refpage]";
+	int fd, byte;
 	size_t len;
 
 	if (!text)
 		return;
 	if (find_vma(NULL, name, &len))
 		_exit(1);
-	sscanf(text, "%d %d", &fd, &byte);
-	if (fd >= 0) {
-		unsigned char *p = map(fd, PAGES, RW);
-
-		if (fcntl(fd, F_GETFD) || load(p) != byte ||
-		    load(p + bytes(PAGES) - 1) != load(p + psize() - 1))
-			_exit(2);
-		close(fd);
-		p[psize()] = ~byte;
-		if (load(p + psize() + 1) != load(p + 1))
-			_exit(3);
-		/* None is left. */
-		for (fd = 3; fd < 64; fd++) {
-			char path[32];
-
-			sprintf(path, "/proc/self/fd/%d", fd);
-			if (readlink(path, name, sizeof(name) - 1) > 0 &&
-			    strstr(name, "[refpage]"))
-				_exit(4);
-		}
-	}
+	if (sscanf(text, "%d %d", &fd, &byte) == 2)
+		_exit(check_inherited(fd, byte));
 	_exit(0);
 }
 
@@ -2646,7 +2803,7 @@ FIXTURE_VARIANT_ADD(descriptor, page)
 
 FIXTURE_SETUP(descriptor)
 {
-	const char *why = prepare(variant->kind);
+	const char *why = prepare_small(variant->kind);
 
 	if (why)
 		SKIP(return, "%s", why);
@@ -2680,8 +2837,10 @@ static bool maps(int fd)
 }
 
 /*
- * Who is given a descriptor can map it, whatever else that process may do.
- * Catches a check of who made it, or of the mode of its inode.
+ * Who is given a descriptor can map it, whatever else that process may do, and
+ * its mapping is its own. Catches a check of who made it, or of the mode of its
+ * inode: what mincore() tells and MADV_PAGEOUT does would depend on that, as
+ * for files.
  */
 TEST_F(descriptor, given_to_nobody)
 {
@@ -2689,14 +2848,23 @@ TEST_F(descriptor, given_to_nobody)
 	pid_t pid;
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
-	pid = fork();
+	pid = fork_child();
 	if (!pid) {
+		unsigned char vec[PAGES], *p;
 		int fd;
 
 		close(self->fd);
 		become_nobody();
 		fd = pass_fd(sockets[0], -1);
 		EXPECT_TRUE(maps(fd));
+		p = map(fd, PAGES, RW);
+		store_pages(p, 4);
+		EXPECT_EQ(0, mincore(p, bytes(PAGES), vec));
+		for (size_t i = 0; i < PAGES; i++)
+			EXPECT_EQ(i < 4, vec[i] & 1);
+		if (!no_swap())
+			EXPECT_TRUE(page_out(p, 4));
+		EXPECT_TRUE(is_stored(p, 4));
 		EXPECT_EQ(-1, write(fd, content, 1));
 		EXPECT_EQ(-1, fchmod(fd, 0777));
 		EXPECT_EQ(EPERM, errno);
@@ -2777,8 +2945,8 @@ static void check_unopenable(struct __test_metadata *_metadata,
 
 /*
  * Nobody gets another open file of it, which would have none of the content:
- * not another process, not by the mapping in place of the descriptor, not by way
- * of an O_PATH descriptor, which is harmless. Catches an inode that can be
+ * not another process, not by the mapping in place of the descriptor, not by
+ * way of an O_PATH descriptor, which is harmless. Catches an inode that can be
  * opened.
  */
 TEST_F(descriptor, reopen)
@@ -2806,7 +2974,8 @@ TEST_F(descriptor, reopen)
 	sprintf(path, "/proc/self/fd/%d", self->fd);
 	fd = open(path, O_PATH);
 	ASSERT_LE(0, fd);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, psize(), PROT_READ, MAP_PRIVATE, fd, 0));
+	EXPECT_EQ(MAP_FAILED,
+		  mmap(NULL, psize(), PROT_READ, MAP_PRIVATE, fd, 0));
 	EXPECT_EQ(EBADF, errno);
 	EXPECT_EQ(-1, openat(fd, "", O_RDONLY));
 	sprintf(path, "/proc/self/fd/%d", fd);
@@ -2815,12 +2984,12 @@ TEST_F(descriptor, reopen)
 }
 
 /*
- * It gets no name, and no handle. Catches a file that becomes reachable by path,
- * for those who are not given it.
+ * It gets no name, and no handle. Catches a file that becomes reachable by
+ * path, for those who are not given it.
  */
 TEST_F(descriptor, link)
 {
-	const char *dirs[] = { "/tmp", ".", "/dev/shm" };
+	static const char *const dirs[] = { "/tmp", ".", "/dev/shm" };
 	struct {
 		struct file_handle handle;
 		unsigned char space[128];
@@ -2843,8 +3012,41 @@ TEST_F(descriptor, link)
 }
 
 /*
- * No data goes out or in by the descriptor, whoever carries it. Catches a splice
- * from a page cache that the file does not have, or to it.
+ * Root cannot make more of it than a descriptor to map, either: no program, no
+ * mount, no disk, no swap. Catches an inode that is taken for a regular file.
+ */
+TEST_F(descriptor, no_file_system)
+{
+	const char *target = "/tmp/refpage-target";
+	char *const argv[] = { "refpage", NULL };
+	int loop = open("/dev/loop0", O_RDONLY);
+	char path[32];
+
+	sprintf(path, "/proc/self/fd/%d", self->fd);
+	close(open(target, O_CREAT | O_RDWR, 0600));
+	EXPECT_EQ(-1, mount(path, target, NULL, MS_BIND, NULL));
+	EXPECT_EQ(-1, mount(target, path, NULL, MS_BIND, NULL));
+	EXPECT_EQ(-1, umount2(path, 0));
+	unlink(target);
+	EXPECT_EQ(-1, syscall(__NR_open_tree, self->fd, "",
+			      OPEN_TREE_CLONE | AT_EMPTY_PATH));
+	EXPECT_EQ(-1, syscall(__NR_execveat, self->fd, "", argv, argv,
+			      AT_EMPTY_PATH));
+	EXPECT_EQ(-1, syscall(__NR_swapon, path, 0));
+	EXPECT_EQ(-1, syscall(__NR_setns, self->fd, 0));
+	if (loop >= 0) {
+		EXPECT_EQ(-1, ioctl(loop, LOOP_SET_FD, self->fd));
+		close(loop);
+	}
+	syncfs(self->fd);
+	for (int advice = 0; advice < 8; advice++)
+		posix_fadvise(self->fd, 0, psize(), advice);
+	EXPECT_TRUE(maps(self->fd));
+}
+
+/*
+ * No data goes out or in by the descriptor, whoever carries it. Catches a
+ * splice from a page cache that the file does not have, or to it.
  */
 TEST_F(descriptor, transfer)
 {
@@ -2875,18 +3077,18 @@ TEST_F(descriptor, transfer)
 
 /*
  * fcntl() and ioctl() have nothing that is of this file. Catches seals, which
- * would be those of a memfd, and requests that mean something to a regular file.
+ * would be those of a memfd, and requests that mean something to a regular
+ * file.
  */
 TEST_F(descriptor, fcntl_and_ioctl)
 {
 	const unsigned long requests[] = {
 		TCGETS, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FIGETBSZ, FIBMAP,
-		FS_IOC_FIEMAP, FITHAW, BLKGETSIZE64, 0, 0x12345678, ~0UL,
+		FICLONE, FIFREEZE, FITHAW, BLKGETSIZE64, 0, 0x12345678, ~0UL,
 	};
 	unsigned char arg[256] = {};
 
 	EXPECT_EQ(-1, fcntl(self->fd, F_ADD_SEALS, F_SEAL_WRITE));
-	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, fcntl(self->fd, F_GET_SEALS));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, fcntl(self->fd, F_SETPIPE_SZ, psize()));
@@ -2934,8 +3136,8 @@ TEST_F(descriptor, locks)
 }
 
 /*
- * There is nothing to wait for: poll() does not, and epoll_ctl() says so. Catches
- * a wait without end.
+ * There is nothing to wait for: poll() does not, and epoll_ctl() says so.
+ * Catches a wait without end.
  */
 TEST_F(descriptor, poll)
 {
@@ -3031,8 +3233,8 @@ TEST_F(descriptor, io_uring)
 }
 
 /*
- * Buffers that io_uring keeps are pages of the process for long: what is read to
- * them is seen, and what is stored is written. Catches a buffer that is the
+ * Buffers that io_uring keeps are pages of the process for long: what is read
+ * to them is seen, and what is stored is written. Catches a buffer that is the
  * reference page.
  */
 TEST_F(descriptor, io_uring_buffers)
@@ -3047,30 +3249,29 @@ TEST_F(descriptor, io_uring_buffers)
 	ASSERT_EQ(0, syscall(__NR_io_uring_register, uring.fd,
 			     IORING_REGISTER_BUFFERS, &iov, 1));
 	EXPECT_EQ(PAGES, smaps_pages(p, "Anonymous:"));
-	ASSERT_EQ(bytes(PAGES), uring_do(IORING_OP_WRITE_FIXED, file, p,
-					 bytes(PAGES)));
-	ASSERT_EQ(bytes(PAGES), pread(file, buf, bytes(PAGES), 0));
-	EXPECT_TRUE(is_content(buf, PAGES));
-
-	mix(p, PAGES);
-	advise(p, PAGES, MADV_COLD);
-	ASSERT_EQ(bytes(PAGES), uring_do(IORING_OP_WRITE_FIXED, file, p,
-					 bytes(PAGES)));
-	ASSERT_EQ(bytes(PAGES), pread(file, buf, bytes(PAGES), 0));
-	EXPECT_TRUE(same(buf, p, bytes(PAGES)));
+	for (long step = PAGES; step; step /= 4) {
+		ASSERT_EQ(bytes(PAGES), uring_do(IORING_OP_WRITE_FIXED, file, p,
+						 bytes(PAGES)));
+		ASSERT_EQ(bytes(PAGES), pread(file, buf, bytes(PAGES), 0));
+		EXPECT_TRUE(step == PAGES ? is_content(buf, PAGES) :
+					    is_marked(buf, PAGES, 4 * step));
+		mark(p, PAGES, step);
+	}
 
 	memset(buf, 0x6c, bytes(4));
 	ASSERT_EQ(bytes(4), pwrite(file, buf, bytes(4), 0));
 	ASSERT_EQ(bytes(4), uring_do(IORING_OP_READ_FIXED, file, p, bytes(4)));
 	EXPECT_TRUE(is_byte(p, 0x6c, bytes(4)));
+	EXPECT_TRUE(is_marked_part(p, 4, PAGES, 1));
 	EXPECT_TRUE(is_content(fresh(PAGES, RW), PAGES));
 }
 
 /* -- The inode ------------------------------------------------------------ */
 
 /*
- * What stat() tells is true of each descriptor: an empty file of its own, of who
- * made it, on a file system of its own. Catches an inode that all have in common.
+ * What stat() tells is true of each descriptor: an empty file of its own, of
+ * who made it, on a file system of its own. Catches an inode that all have in
+ * common.
  */
 TEST_F(descriptor, stat)
 {
@@ -3157,8 +3358,8 @@ TEST_F(descriptor, dup)
  */
 TEST_F(descriptor, execve)
 {
-	char *argv[] = { "refpage-process", NULL }, text[40];
-	char *envp[] = { text, NULL };
+	char text[40], *const argv[] = { "refpage-process", NULL };
+	char *const envp[] = { text, NULL };
 	int kept = new_descriptor();
 	pid_t pid = fork();
 

@@ -55,7 +55,7 @@ static long pages;		/* of the memory that is tested, in folios */
 
 static const char *prepare_order(const struct kind *kind, unsigned int order)
 {
-	const char *why = prepare(kind);
+	const char *why = order ? prepare(kind) : prepare_small(kind);
 
 	if (why)
 		return why;
@@ -82,10 +82,11 @@ static const char *prepare_droppable(const struct kind *kind,
 /* Memory in which folios of that order are allocated. */
 static unsigned char *empty_at(unsigned char *p, long n)
 {
-	if (folio_order)
-		enable(folio_order);
 	memory_at(p, n, 0);
-	advise(p, n, MADV_HUGEPAGE);
+	if (folio_order) {
+		enable(folio_order);
+		advise(p, n, MADV_HUGEPAGE);
+	}
 	return p;
 }
 
@@ -112,6 +113,17 @@ static unsigned char *make(struct __test_metadata *_metadata)
 	if (!folio_order)
 		load_pages(p, pages);
 	EXPECT_TRUE(has_folios(p, pages));
+	return p;
+}
+
+/* The control: anonymous memory with the same marks */
+static unsigned char *make_control(void)
+{
+	unsigned char *p = anon_memory(pages);
+
+	if (folio_order)
+		advise(p, pages, MADV_HUGEPAGE);
+	mark(p, pages, 4);
 	return p;
 }
 
@@ -162,17 +174,45 @@ static void memcg_reclaim(unsigned long size)
 /* Ask for all of it, more than once: what was used lately needs that. */
 static void memcg_squeeze(void)
 {
-	for (int tries = 0; tries < 4; tries++)
+	for (int tries = 0; tries < 2; tries++)
 		memcg_reclaim(1UL << 30);
 }
 
-/* Take so much away. */
+static void memcg_limit(int fd, long limit)
+{
+	char text[24];
+
+	sprintf(text, "%ld", limit);
+	if (write(fd, text, strlen(text)) < 0)
+		die(MEMCG "memory.max");
+}
+
+static long memcg_usage(int fd)
+{
+	char text[24] = "";
+
+	if (pread(fd, text, sizeof(text) - 1, 0) <= 0)
+		die(MEMCG "memory.current");
+	return atol(text);
+}
+
+/*
+ * Take so much away, for a moment, in which nothing has to be allocated. What
+ * CPUs keep in store goes first, if it is as little as a page that is taken.
+ */
 static void memcg_shrink(long size)
 {
-	long now = memcg_number("memory.current", "");
+	int current = open(MEMCG "memory.current", O_RDONLY);
+	int max = open(MEMCG "memory.max", O_WRONLY);
+	long usage;
 
-	set_number(MEMCG "memory.max", now > size ? now - size : 0);
-	set(MEMCG "memory.max", "max");
+	memcg_limit(max, memcg_usage(current) - psize());
+	usage = memcg_usage(current);
+	memcg_limit(max, usage > size ? usage - size : 0);
+	if (write(max, "max", 3) != 3)
+		die(MEMCG "memory.max");
+	close(max);
+	close(current);
 }
 
 static void press(unsigned char *p, long n, enum pressure how)
@@ -183,8 +223,10 @@ static void press(unsigned char *p, long n, enum pressure how)
 		advise(p, n, MADV_PAGEOUT);
 	if (how == RECLAIM)
 		memcg_reclaim(size);
-	if (how == LIMIT)
+	if (how == LIMIT) {
+		drain_batches();
 		memcg_shrink(size);
+	}
 }
 
 static bool press_out(unsigned char *p, long n, enum pressure how)
@@ -227,9 +269,13 @@ static void remember(void)
 	before.lazyfreed = vm_counter("pglazyfreed");
 }
 
-/* MADV_FREE, of which reclaim knows when this returns. */
+/*
+ * MADV_FREE, of which reclaim knows when this returns. It passes over pages that
+ * another CPU is about to put on a list.
+ */
 static void lazy_free(unsigned char *p, long n)
 {
+	drain_batches();
 	advise(p, n, MADV_FREE);
 	drain_batches();
 }
@@ -246,6 +292,16 @@ static void check_gone(struct __test_metadata *_metadata, unsigned char *p,
 	EXPECT_EQ(before.swapped, vm_counter("pswpout"));
 	EXPECT_TRUE(is_content(p, n));
 	EXPECT_EQ(0, smaps_pages(p, "Rss:"));
+}
+
+static int open_userfaultfd(__u64 features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api))
+		return -1;
+	return fd;
 }
 
 /* -- Fixture: memory of each kind, folios of each order --------------------- */
@@ -403,13 +459,19 @@ TEST_F_TIMEOUT(reclaim, madv_free_memory_max, 60)
  */
 TEST_F(reclaim, madv_free_and_store)
 {
-	unsigned char *p = make(_metadata);
+	unsigned char *p = make(_metadata), *q = make_control();
 
 	for (int i = 0; i < 2; i++) {
+		lazy_free(q, pages);
 		lazy_free(p, pages);
+		ASSERT_TRUE(press_out(q, pages, PAGEOUT));
 		ASSERT_TRUE(press_out(p, pages, PAGEOUT));
+		mark(q, pages, 8);
 		mark(p, pages, 8);
-		EXPECT_TRUE(has_folios(p, pages));
+		/* A huge page finds a page table in its way. */
+		if (folio_order != pmd_order)
+			EXPECT_TRUE(has_folios(p, pages));
+		EXPECT_EQ(count(q, pages, PRIVATE), count(p, pages, PRIVATE));
 		EXPECT_TRUE(is_marked(p, pages, 8));
 	}
 	lazy_free(p, pages);
@@ -425,6 +487,7 @@ static void check_rewritten(struct __test_metadata *_metadata,
 	unsigned char *p = make(_metadata);
 
 	lazy_free(p, pages);
+	EXPECT_TRUE(is_marked(p, pages, 4));
 	mark(p, pages, 8);
 	for (int i = 0; i < 3; i++) {
 		press(p, pages, how);
@@ -585,8 +648,9 @@ TEST_F(reclaim, madv_free_guards)
 	unsigned char *p = make(_metadata);
 	const long at = folio_pages / 2 + 4;
 
-	if (!guard(p + bytes(at), 3))
+	if (!guard(map_anon(1, RW), 1))
 		SKIP(return, "no MADV_GUARD_INSTALL");
+	ASSERT_TRUE(guard(p + bytes(at), 3));
 	lazy_free(p, pages);
 	EXPECT_TRUE(is_marked_part(p, 0, at, 4));
 	EXPECT_TRUE(is_marked_part(p, at + 3, pages, 4));
@@ -612,6 +676,7 @@ TEST_F(reclaim, madv_free_protected)
 
 		ASSERT_EQ(0, mprotect(p, bytes(pages), protections[i]));
 		lazy_free(p, pages);
+		EXPECT_EQ(made(), smaps_pages(p, "LazyFree:"));
 		remember();
 		ASSERT_TRUE(press_out(p, pages, PAGEOUT));
 		EXPECT_EQ(SIGSEGV, signal_of(p, STORE));
@@ -637,6 +702,7 @@ TEST_F(reclaim, madv_free_locked)
 	EXPECT_EQ(0, smaps_pages(p, "LazyFree:"));
 	ASSERT_EQ(0, munlock(p, bytes(pages)));
 	lazy_free(p, pages);
+	EXPECT_TRUE(is_marked(p, pages, 4));
 	EXPECT_TRUE(press_out(p, pages, PAGEOUT));
 	EXPECT_TRUE(is_content(p, pages));
 }
@@ -671,6 +737,9 @@ TEST_F(reclaim, madv_free_in_pipe)
 		done += len;
 	}
 	EXPECT_TRUE(is_marked(buf, 4, 4));
+	lazy_free(p, pages);
+	EXPECT_TRUE(press_out(p, pages, PAGEOUT));
+	EXPECT_TRUE(is_content(p, pages));
 }
 
 /*
@@ -735,17 +804,50 @@ static ssize_t advise_process(pid_t pid, unsigned char *p, int advice)
 }
 
 /*
+ * Who watches for writes is told of what was given up and taken, since the bytes
+ * are others now. Catches a marker that is left behind, as in a file, where the
+ * same bytes are found again.
+ */
+TEST_F(reclaim, madv_free_watched)
+{
+	const unsigned long protect = PM_SCAN_WP_MATCHING |
+				      PM_SCAN_CHECK_WPASYNC;
+	unsigned char *p = make(_metadata);
+	int fd = open_userfaultfd(UFFD_FEATURE_WP_ASYNC |
+				  UFFD_FEATURE_WP_UNPOPULATED);
+
+	if (fd < 0)
+		SKIP(return, "no userfaultfd, or no asynchronous mode");
+	ASSERT_EQ(0, uffd_register(fd, p, bytes(pages), false, true, false));
+	for (long i = 0; i < pages; i++)
+		scan_written(pagemap_fd, p + bytes(i), protect);
+	for (long i = 0; i < pages; i++)
+		ASSERT_FALSE(scan_written(pagemap_fd, p + bytes(i), 0));
+
+	lazy_free(p, pages);
+	EXPECT_TRUE(press_out(p, pages, PAGEOUT));
+	for (long i = 0; i < pages; i++) {
+		bool gone = folio_order || is_marked_page(i, 4);
+
+		ASSERT_EQ(gone, scan_written(pagemap_fd, p + bytes(i), 0));
+	}
+	EXPECT_TRUE(is_content(p, pages));
+}
+
+/*
  * A process may give up its own memory that way, and nobody else's. Catches a
  * mapping that is advised differently.
  */
 TEST_F(reclaim, madv_free_process_madvise)
 {
-	unsigned char *p = make(_metadata);
+	unsigned char *p = make(_metadata), *q = make_control();
 	int child[2];
 	pid_t pid;
 
-	if (advise_process(getpid(), p, MADV_FREE) != bytes(pages))
+	if (advise_process(getpid(), q, MADV_FREE) != bytes(pages))
 		SKIP(return, "no MADV_FREE by process_madvise()");
+	drain_batches();
+	EXPECT_EQ(bytes(pages), advise_process(getpid(), p, MADV_FREE));
 	drain_batches();
 	EXPECT_EQ(made(), smaps_pages(p, "LazyFree:"));
 	remember();
@@ -766,6 +868,13 @@ TEST_F(reclaim, madv_free_process_madvise)
 	EXPECT_TRUE(child_passed(pid));
 }
 
+/* Nobody wants it. Folios that are shared may stay. */
+static bool is_given_up(const unsigned char *p)
+{
+	return folio_order ? is_kept_or_content(p, pages, 4, 0) :
+			     is_content(p, pages);
+}
+
 /* In a child that shares with its parent. */
 static void share_and_free(struct __test_metadata *_metadata, unsigned char *p,
 			   const int *parent, const int *child)
@@ -774,9 +883,10 @@ static void share_and_free(struct __test_metadata *_metadata, unsigned char *p,
 	wait_for(child);
 	EXPECT_TRUE(is_marked(p, pages, 4));
 	lazy_free(p, pages);
+	EXPECT_TRUE(is_marked(p, pages, 4));
 	tell(parent);
 	wait_for(child);
-	EXPECT_TRUE(is_kept_or_content(p, pages, 4, 0));
+	EXPECT_TRUE(is_given_up(p));
 	memset(p, 0x11, bytes(pages));
 	tell(parent);
 	wait_for(child);
@@ -807,10 +917,10 @@ static void check_shared(struct __test_metadata *_metadata, enum pressure how)
 	wait_for(parent);
 	/* Now both gave it up. */
 	memcg_squeeze();
-	EXPECT_TRUE(is_kept_or_content(p, pages, 4, 0));
+	EXPECT_TRUE(is_given_up(p));
 	tell(child);
 	wait_for(parent);
-	EXPECT_TRUE(is_kept_or_content(p, pages, 4, 0));
+	EXPECT_TRUE(is_given_up(p));
 	memset(p, 0x22, bytes(pages));
 	memcg_squeeze();
 	tell(child);
@@ -855,17 +965,7 @@ TEST_F_TIMEOUT(reclaim, madv_cold, 60)
 	check_in_memcg(_metadata, check_cold, RECLAIM);
 }
 
-/* Anonymous memory, the same marks, whatever kind is tested */
-static unsigned char *make_control(void)
-{
-	unsigned char *p = anon_memory(pages);
-
-	advise(p, pages, MADV_HUGEPAGE);
-	mark(p, pages, 4);
-	return p;
-}
-
-static long swpout(void)
+static long whole_swapouts(void)
 {
 	if (access(order_path(folio_order, "stats/swpout"), R_OK))
 		return 0;
@@ -876,10 +976,10 @@ static long swpout(void)
 static long page_out_folios(struct __test_metadata *_metadata,
 			    unsigned char *p)
 {
-	long folios = swpout();
+	long folios = whole_swapouts();
 
 	ASSERT_TRUE(press_out(p, pages, PAGEOUT));
-	return swpout() - folios;
+	return whole_swapouts() - folios;
 }
 
 /*
@@ -1048,7 +1148,7 @@ static long memcg_pages(void)
 }
 
 /* More than CPUs keep in store, and than page tables take. */
-#define MANY	4096L
+#define MANY	2048L
 
 /*
  * A load is charged to nobody, and a store to who stores. Catches the reference
@@ -1068,7 +1168,7 @@ TEST_F(memcg, charged)
 		EXPECT_EQ(0, memcg_stat("file "));
 		now = memcg_pages();
 		EXPECT_GT(MANY / 8, now);
-		mark(p, MANY, 4);
+		mark(p, MANY, 1);
 		EXPECT_EQ(MANY, count(p, MANY, PRIVATE));
 		EXPECT_EQ(MANY, memcg_stat("anon "));
 		EXPECT_LE(now + MANY * 7 / 8, memcg_pages());
@@ -1125,24 +1225,30 @@ TEST_F(memcg, charged_descriptors)
 		return;
 	pid = fork_into_memcg();
 	if (!pid) {
-		long now = memcg_stat("kernel "), pages;
+		long grown = -memcg_stat("kernel ");
 
 		for (long i = 0; i < many; i++)
 			EXPECT_LE(0, refpage_create(content, flags));
-		pages = memcg_stat("kernel ") - now;
-		EXPECT_LE(variant->kind->whole_page ? many : 1, pages);
+		grown += memcg_stat("kernel ");
+		EXPECT_LE(variant->kind->whole_page ? many : 1, grown);
 		EXPECT_GT(variant->kind->whole_page ? 2 * many : many / 2,
-			  pages);
+			  grown);
 		EXPECT_EQ(0, memcg_stat("file "));
 		_exit(0);
 	}
 	EXPECT_TRUE(child_passed(pid));
-	EXPECT_GT(many / 8, memcg_stat("kernel "));
+	/* Some of it is freed a little later. */
+	for (int tries = 0; tries < 500; tries++) {
+		if (memcg_stat("kernel ") < many / 4)
+			break;
+		usleep(10000);
+	}
+	EXPECT_GT(many / 4, memcg_stat("kernel "));
 }
 
 /* -- What does not fit -------------------------------------------------------- */
 
-#define FIT	1024L	/* pages that may be in memory */
+#define FIT	512L	/* pages that may be in memory */
 
 static void fill(unsigned char *p, bool populate)
 {
@@ -1359,7 +1465,6 @@ static void check_half_dropped(struct __test_metadata *_metadata,
 {
 	unsigned char *p = make(_metadata);
 	unsigned char *kept = reserve(pages, 0);
-	const long size = bytes(made() / 2);
 
 	mark(p, pages, 1);
 	memory_type = MAP_PRIVATE;
@@ -1367,10 +1472,12 @@ static void check_half_dropped(struct __test_metadata *_metadata,
 	memory_type = MAP_DROPPABLE;
 	mark(kept, pages, 1);
 	remember();
-	if (how == RECLAIM)
-		memcg_reclaim(size);
-	else
-		memcg_shrink(size);
+	/* It may be something else that is taken first. */
+	for (int tries = 0; tries < 20; tries++) {
+		if (count(p, pages, PRIVATE) < pages)
+			break;
+		press(p, pages / 2, how);
+	}
 	EXPECT_GT(pages, count(p, pages, PRIVATE));
 	EXPECT_EQ(0, count(p, pages, SWAPPED));
 	EXPECT_EQ(0, smaps_pages(p, "Swap:"));
@@ -1410,10 +1517,12 @@ TEST_F_TIMEOUT(droppable, fill, 120)
 	set_number(MEMCG "memory.max", bytes(2 * FIT));
 	pid = fork_into_memcg();
 	if (!pid) {
-		p = empty_at(reserve(2 * MANY, 0), 2 * MANY);
-		mark(p, 2 * MANY, 1);
-		EXPECT_GE(2 * FIT, count(p, 2 * MANY, PRIVATE));
-		EXPECT_TRUE(is_kept_or_content(p, 2 * MANY, 1, 0));
+		p = empty_at(reserve(MANY, 0), MANY);
+		for (int populate = 0; populate <= 1; populate++) {
+			fill(p, populate);
+			EXPECT_GE(2 * FIT, count(p, MANY, PRIVATE));
+			EXPECT_TRUE(is_kept_or_content(p, MANY, 1, 0));
+		}
 		_exit(0);
 	}
 	EXPECT_TRUE(child_passed(pid));
@@ -1791,34 +1900,27 @@ TEST_F(droppable_mapping, merge)
  */
 TEST_F(droppable_mapping, ksm)
 {
-	unsigned char *p = memory(16);
+	unsigned char *p = memory(16), *control = map_anon(16, RW);
 
 	if (access("/proc/self/ksm_merging_pages", R_OK))
 		SKIP(return, "no KSM");
 	memset(p, 0x99, bytes(16));
+	memset(control, 0x99, bytes(16));
 	madvise(p, bytes(16), MADV_MERGEABLE);
 	EXPECT_FALSE(has_vm_flag(p, "mg"));
 	prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
 	EXPECT_FALSE(has_vm_flag(p, "mg"));
 	EXPECT_FALSE(has_vm_flag(memory(4), "mg"));
 	prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
+	advise(control, 16, MADV_MERGEABLE);
 	if (!ksm_scan())
 		SKIP(return, "no KSM");
-	EXPECT_EQ(0, file_number("/proc/self/ksm_merging_pages", ""));
-	EXPECT_EQ(16, count(p, 16, PRIVATE));
+	EXPECT_EQ(pagemap_get_pfn(pagemap_fd, (char *)control),
+		  pagemap_get_pfn(pagemap_fd, (char *)control + psize()));
 	EXPECT_NE(pagemap_get_pfn(pagemap_fd, (char *)p),
 		  pagemap_get_pfn(pagemap_fd, (char *)p + psize()));
+	EXPECT_EQ(16, file_number("/proc/self/ksm_merging_pages", ""));
 	EXPECT_TRUE(is_byte(p, 0x99, bytes(16)));
-}
-
-static int open_userfaultfd(__u64 features)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-
-	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api))
-		return -1;
-	return fd;
 }
 
 /*
@@ -2059,7 +2161,12 @@ static void start_racers(struct __test_metadata *_metadata,
 	}
 }
 
-/* The last folio is large and straddles what two threads have. */
+static bool race_is_young(void)
+{
+	return __atomic_load_n(&race.gone, __ATOMIC_RELAXED) < 100;
+}
+
+/* The middle one of three huge pages has words of both threads. */
 static void run_race(struct __test_metadata *_metadata)
 {
 	time_t end = time(NULL) + environment("REFPAGE_SECONDS", 2);
@@ -2073,7 +2180,8 @@ static void run_race(struct __test_metadata *_metadata)
 	/* Small ones, up to the middle of a folio, then large ones */
 	advise(race.p + bytes(72), race.pages - 72, MADV_HUGEPAGE);
 	start_racers(_metadata, racers);
-	while (time(NULL) < end) {
+	/* On a busy machine it takes longer until anything happens. */
+	while (time(NULL) < end || (race_is_young() && time(NULL) < end + 60)) {
 		long first = 0, n = race.pages;
 
 		race_range(next_random(&state), &first, &n);
@@ -2084,8 +2192,7 @@ static void run_race(struct __test_metadata *_metadata)
 		ASSERT_EQ(0, pthread_join(racers[i].thread, NULL));
 		free(racers[i].words);
 	}
-	EXPECT_LT(0, race.rounds);
-	EXPECT_LT(0, race.gone);
+	EXPECT_FALSE(race_is_young());
 	EXPECT_EQ(0, race.wrong) {
 		TH_LOG("of %ld; the last was %#lx and not %#lx", race.rounds,
 		       race.seen, race.wanted);

@@ -24,6 +24,11 @@
 #define SPLIT		DEBUGFS "split_huge_pages"
 #define FAIL_ALLOC	DEBUGFS "fail_page_alloc/"
 #define UNPOISON	DEBUGFS "hwpoison/unpoison-pfn"
+#define SCHED_NUMA	DEBUGFS "sched/numa_balancing/"
+#define NUMA_BALANCING	"/proc/sys/kernel/numa_balancing"
+#define PCP_FRACTION	"/proc/sys/vm/percpu_pagelist_high_fraction"
+#define OVERCOMMIT	"/proc/sys/vm/overcommit_memory"
+#define OVERCOMMIT_RATIO	"/proc/sys/vm/overcommit_ratio"
 
 /* -- Settings of the system ----------------------------------------------- */
 
@@ -34,10 +39,11 @@ static const char *const setting_patterns[] = {
 	KHUGEPAGED "pages_to_scan", KHUGEPAGED "*_millisecs",
 	KSM "run", KSM "sleep_millisecs", KSM "pages_to_scan",
 	KSM "smart_scan", KSM "use_zero_pages", FAULT_AROUND,
+	NUMA_BALANCING, SCHED_NUMA "scan_*", PCP_FRACTION,
 	FAIL_ALLOC "probability", FAIL_ALLOC "times", FAIL_ALLOC "min-order",
 	FAIL_ALLOC "task-filter", FAIL_ALLOC "ignore-gfp-wait",
 	FAIL_ALLOC "ignore-gfp-highmem",
-	FAIL_ALLOC "verbose",
+	FAIL_ALLOC "verbose", OVERCOMMIT, OVERCOMMIT_RATIO,
 };
 
 /* What the tests change, as it was before the first of them. */
@@ -206,13 +212,6 @@ static inline void stay_on_this_cpu(void)
 		die("sched_setaffinity");
 }
 
-/* Pages are put on the lists of reclaim in batches; have that done now. */
-static inline void drain_batches(void)
-{
-	if (!file_write("/proc/sys/vm/drop_caches", "1"))
-		die("drop_caches");
-}
-
 static inline long minor_faults(void)
 {
 	struct rusage usage;
@@ -294,27 +293,34 @@ static inline const char *make_descriptor(const struct kind *kind)
 }
 
 /* Returns why not, if that is so. */
-static inline const char *prepare(const struct kind *kind)
+static inline const char *prepare_small(const struct kind *kind)
 {
 	if (geteuid())
 		return "not root";
-	if (!orders)
-		return "no transparent huge pages";
-	if (read_pmd_pagesize() > 32 << 20)
-		return "huge pages are too large";
-	if (access(THP "enabled", W_OK))
+	if (orders && access(THP "enabled", W_OK))
 		return "sysfs is read-only";
 	/* If the last test was killed */
 	restore_settings();
 	memcg_remove();
 
-	set_defaults();
+	if (orders)
+		set_defaults();
 	flags_fd = open("/proc/kpageflags", O_RDONLY);
 	if (flags_fd < 0)
 		return "no /proc/kpageflags";
 	open_pagemap();
 	make_content(kind);
 	return kind->anon ? NULL : make_descriptor(kind);
+}
+
+/* The same for tests that need large folios. */
+static inline const char *prepare(const struct kind *kind)
+{
+	if (!geteuid() && !orders)
+		return "no transparent huge pages";
+	if (orders && read_pmd_pagesize() > 32 << 20)
+		return "huge pages are too large";
+	return prepare_small(kind);
 }
 
 /* Nothing has written to the reference page. */
@@ -471,10 +477,17 @@ static inline enum state page_state(const void *p)
 
 static inline long count(const unsigned char *p, long pages, enum state state)
 {
-	long found = 0;
+	long found = 0, n;
+	__u64 entries[64];
 
-	for (long i = 0; i < pages; i++)
-		found += page_state(p + bytes(i)) == state;
+	for (long i = 0; i < pages; i++) {
+		n = i % ARRAY_SIZE(entries);
+		if (!n && pread(pagemap_fd, entries, sizeof(entries),
+				((uintptr_t)p / psize() + i) * sizeof(__u64)) !=
+			  sizeof(entries))
+			die("pagemap");
+		found += entry_state(entries[n]) == state;
+	}
 	return found;
 }
 
@@ -553,6 +566,14 @@ static inline bool page_out(unsigned char *p, long pages)
 	ksft_print_msg("%zu pages are not swapped out\n",
 		       count(p, pages, PRIVATE));
 	return false;
+}
+
+static inline void unpoison(unsigned long pfn)
+{
+	char text[24];
+
+	sprintf(text, "%#lx", pfn);
+	file_write(UNPOISON, text);
 }
 
 static inline bool guard(unsigned char *p, long pages)

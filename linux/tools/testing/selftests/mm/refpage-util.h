@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/elf.h>
 #include <linux/fs.h>
 
 #include "vm_util.h"
@@ -171,6 +172,33 @@ static inline int signal_of(unsigned char *p, enum touch touch)
 		_exit(0);
 	}
 	return WTERMSIG(wait_status(pid));
+}
+
+/* -- Files --------------------------------------------------------------- */
+
+static inline int scratch_file(size_t pages)
+{
+	int fd = memfd_create("refpage", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, bytes(pages)))
+		die("memfd_create");
+	return fd;
+}
+
+/* Where a core has the memory at @p, all @pages of it; NULL if nowhere. */
+static inline unsigned char *core_find(unsigned char *core, void *p,
+				       size_t pages)
+{
+	struct elf64_hdr *header = (void *)core;
+	struct elf64_phdr *segment = (void *)(core + header->e_phoff);
+	unsigned long start = (unsigned long)p;
+
+	for (int i = 0; i < header->e_phnum; i++, segment++) {
+		if (segment->p_type == PT_LOAD && segment->p_vaddr <= start &&
+		    start + bytes(pages) <= segment->p_vaddr + segment->p_filesz)
+			return core + segment->p_offset + start - segment->p_vaddr;
+	}
+	return NULL;
 }
 
 /* -- Other users of page tables ------------------------------------------- */

@@ -1513,18 +1513,9 @@ static void check_access(struct __test_metadata *_metadata, int fd,
 	EXPECT_TRUE(is_content(map(fd, 1, RW), 1));
 }
 
-static int scratch_file(void)
-{
-	int fd = memfd_create("refpage", MFD_CLOEXEC);
-
-	if (fd < 0)
-		die("memfd_create");
-	return fd;
-}
-
 static ssize_t syscall_get(void *p, void *buf, size_t len)
 {
-	int fd = scratch_file();
+	int fd = scratch_file(0);
 
 	if (write(fd, p, len) != (ssize_t)len)
 		return -1;
@@ -1533,7 +1524,7 @@ static ssize_t syscall_get(void *p, void *buf, size_t len)
 
 static ssize_t syscall_set(void *p, void *buf, size_t len)
 {
-	int fd = scratch_file();
+	int fd = scratch_file(0);
 
 	if (write(fd, buf, len) != (ssize_t)len)
 		return -1;
@@ -1828,21 +1819,6 @@ TEST_F(refpage, futex)
 
 /* -- Core dump ------------------------------------------------------------ */
 
-/* Where a core has the memory at @p, all @pages of it; NULL if nowhere. */
-static unsigned char *core_find(unsigned char *core, void *p, size_t pages)
-{
-	struct elf64_hdr *header = (void *)core;
-	struct elf64_phdr *segment = (void *)(core + header->e_phoff);
-	unsigned long start = (unsigned long)p;
-
-	for (int i = 0; i < header->e_phnum; i++, segment++) {
-		if (segment->p_type == PT_LOAD && segment->p_vaddr <= start &&
-		    start + bytes(pages) <= segment->p_vaddr + segment->p_filesz)
-			return core + segment->p_offset + start - segment->p_vaddr;
-	}
-	return NULL;
-}
-
 /*
  * A core has what the process saw. Catches untouched pages left out as holes,
  * which read as zeros, and a mapping without a private page left out as a
@@ -2100,7 +2076,7 @@ TEST_F(create, efault)
 {
 	unsigned char *none = map_anon(1, PROT_NONE), *hole = map_anon(1, RW);
 	unsigned char *beyond;
-	int fd = scratch_file();
+	int fd = scratch_file(0);
 
 	ASSERT_EQ(0, ftruncate(fd, psize()));
 	/* Readable up to the end of the file, SIGBUS after it. */

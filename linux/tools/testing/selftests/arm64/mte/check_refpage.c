@@ -369,6 +369,12 @@ FIXTURE_VARIANT_ADD(refpage, untagged_page)
 	.no_mte = true, .whole_page = true, .byte = -1, .kind = "page",
 };
 
+/* Of this kind, there is one reference page for all descriptors. */
+static bool is_uniform(const char *kind)
+{
+	return !strcmp(kind, "byte") || !strcmp(kind, "tag");
+}
+
 FIXTURE_SETUP(refpage)
 {
 	size_t size = variant->whole_page ? psize() : 1UL << variant->n;
@@ -1655,7 +1661,7 @@ TEST_F(refpage, recycled_reference_pages)
 			unmap(p[i], 1);
 	}
 	/* Of bytes and tags there is one page for all, which is in use. */
-	if (!strcmp(variant->kind, "byte") || !strcmp(variant->kind, "tag"))
+	if (is_uniform(variant->kind))
 		return;
 	EXPECT_NE(0, reused) {
 		TH_LOG("no page was used again, so nothing was tested");
@@ -1680,6 +1686,14 @@ TEST_F(refpage, fdinfo)
 		  file_number(path, "refpage-byte:"));
 	EXPECT_EQ(is_tag ? variant->tag : -1,
 		  file_number(path, "refpage-tag:"));
+}
+
+static int trace_uniform_line(unsigned long pfn, const char *kind, long size,
+			      unsigned int byte, unsigned int tag)
+{
+	return trace_line("create",
+			  "pfn=0x%lx kind=%s size=%ld byte=0x%02x tag=0x%x\n",
+			  pfn, kind, size, byte, tag);
 }
 
 /*
@@ -1713,14 +1727,10 @@ TEST_F(refpage, trace)
 	EXPECT_LT(created, loaded);
 	EXPECT_LT(loaded, filled);
 
-	if (!strcmp(kind, "tag"))
-		EXPECT_EQ(created, trace_line("create",
-			  "pfn=0x%lx kind=tag size=%ld byte=0x00 tag=0x%x\n",
-			  pfn, size, variant->tag));
-	if (!strcmp(kind, "byte"))
-		EXPECT_EQ(created, trace_line("create",
-			  "pfn=0x%lx kind=byte size=%ld byte=0x%02x tag=0x0\n",
-			  pfn, size, variant->byte));
+	if (is_uniform(kind))
+		EXPECT_EQ(created, trace_uniform_line(pfn, kind, size,
+						      variant->byte,
+						      variant->tag));
 
 	store(right(p + psize() + 5));
 	EXPECT_LT(filled, trace_fill_line(p + psize(), 0, kind));
@@ -1907,8 +1917,6 @@ TEST_F(refpage, one_call)
  */
 TEST_F(refpage, one_call_shares_page)
 {
-	bool shared = !strcmp(variant->kind, "byte") ||
-		      !strcmp(variant->kind, "tag");
 	unsigned char *p;
 
 	if (pfns_are_hidden())
@@ -1918,7 +1926,8 @@ TEST_F(refpage, one_call_shares_page)
 	ASSERT_NE(MAP_FAILED, (void *)p);
 	EXPECT_TRUE(is_content(p, 1));
 	EXPECT_TRUE(is_content(self->witness, 1));
-	EXPECT_EQ(shared, pfn_of(p) == pfn_of(self->witness));
+	EXPECT_EQ(is_uniform(variant->kind),
+		  pfn_of(p) == pfn_of(self->witness));
 }
 
 /* Tags need PROT_MTE on both sides, as with a descriptor. */
@@ -1986,7 +1995,7 @@ TEST_F(refpage, one_call_dropped)
 	for (int round = 0; round < 2; round++) {
 		mix(p, PAGES);
 		EXPECT_EQ(count_mixed_private(PAGES), count_private(p, PAGES));
-		ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+		ASSERT_TRUE(reclaim_pages(p, PAGES));
 		EXPECT_EQ(0, count_swapped(p, PAGES));
 		EXPECT_TRUE(is_content_back(p, PAGES));
 	}
@@ -2505,7 +2514,6 @@ TEST_F(create, page_of_a_byte)
 
 FIXTURE(memory)
 {
-	unsigned char *p;	/* a mixed mapping */
 	unsigned char *witness;
 };
 
@@ -2539,9 +2547,17 @@ FIXTURE_VARIANT_ADD(memory, untagged_byte)
 	.kind = &kind_byte,
 };
 
+/* Nothing merges with it, so that smaps tells of this memory only. */
+static unsigned char *memory(size_t pages)
+{
+	unsigned char *p = map_anon(pages + 2, PROT_NONE);
+
+	return memory_at(p + psize(), pages, RWM, MAP_FIXED);
+}
+
 static unsigned char *mixed_memory(void)
 {
-	return mix(memory_at(NULL, PAGES, RWM, 0), PAGES);
+	return mix(memory(PAGES), PAGES);
 }
 
 FIXTURE_SETUP(memory)
@@ -2557,7 +2573,6 @@ FIXTURE_SETUP(memory)
 	why = make_memory(variant->kind);
 	if (why)
 		SKIP(return, "%s", why);
-	self->p = mixed_memory();
 	if (memory_fd >= 0)
 		self->witness = map(memory_fd, 1, RM);
 }
@@ -2569,39 +2584,21 @@ FIXTURE_TEARDOWN(memory)
 		EXPECT_TRUE(is_content(self->witness, 1));
 }
 
-/* In a child that is in a memory cgroup of its own, and so is its memory */
-#define IN_MEMCG(check, ...) \
-do { \
-	const char *why = memcg_create(); \
-	pid_t pid; \
-\
-	if (why) \
-		SKIP(return, "%s", why); \
-	pid = fork(); \
-	if (!pid) { \
-		memcg_join(); \
-		check(_metadata, __VA_ARGS__); \
-		_exit(0); \
-	} \
-	EXPECT_TRUE(child_passed(pid)); \
-} while (0)
-
 /*
  * Memory that was given up has its bytes and tags until it is reclaimed, and
  * the content and its tags afterwards. Catches zeros or tag 0 that are those of
  * anonymous memory, the old tags with new bytes, and pages that are swapped out
  * although nobody wants them.
  */
-static void check_free(struct __test_metadata *_metadata,
-		       enum reclaimer reclaimer)
+static void check_free(struct __test_metadata *_metadata)
 {
 	unsigned char *p = mixed_memory();
 
 	for (int round = 0; round < 2; round++) {
-		EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+		give_up(p, PAGES);
 		EXPECT_EQ(count_mixed_private(PAGES), count_private(p, PAGES));
 		EXPECT_TRUE(is_mixed(p, PAGES));
-		EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+		EXPECT_TRUE(reclaim_pages(p, PAGES));
 		EXPECT_EQ(0, count_swapped(p, PAGES));
 		EXPECT_EQ(0, smaps_pages(p, "Anonymous:"));
 		EXPECT_TRUE(is_content_back(p, PAGES));
@@ -2613,12 +2610,12 @@ static void check_free(struct __test_metadata *_metadata,
 
 TEST_F(memory, free_and_page_out)
 {
-	check_free(_metadata, PAGEOUT);
+	check_free(_metadata);
 }
 
 TEST_F(memory, free_in_memcg)
 {
-	IN_MEMCG(check_free, MEMCG_RECLAIM);
+	in_memcg(_metadata, check_free);
 }
 
 /* What is done to a page after MADV_FREE, and what it holds then */
@@ -2652,20 +2649,19 @@ static void change_page(unsigned char *p, int change, struct page *want)
 }
 
 /*
- * A page that is stored to after MADV_FREE is kept, with all its bytes and tags,
+ * A page that is stored to after MADV_FREE is kept, with all bytes and tags,
  * and a store of a tag is a store. Catches a page that is thought to be clean
  * since no byte of it has changed.
  */
-static void check_free_and_store(struct __test_metadata *_metadata,
-				 enum reclaimer reclaimer)
+static void check_free_and_store(struct __test_metadata *_metadata)
 {
-	unsigned char *p = memory_at(NULL, PAGES, RWM, 0);
+	unsigned char *p = memory(PAGES);
 	struct page want[CHANGES], before = *stored_page();
 
 	before.tag[5] ^= 3;
 	for (size_t i = 0; i < PAGES; i++)
 		fill(p + bytes(i), &before);
-	EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+	give_up(p, PAGES);
 	for (size_t i = 0; i < CHANGES; i++) {
 		want[i] = new_page();
 		memcpy(want[i].data, before.data, psize());
@@ -2675,7 +2671,7 @@ static void check_free_and_store(struct __test_metadata *_metadata,
 		change_page(p + bytes(i), i % CHANGES, &want[i % CHANGES]);
 	for (size_t i = 0; i < PAGES; i++)
 		EXPECT_TRUE(is_page(p + bytes(i), &want[i % CHANGES]));
-	EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+	EXPECT_TRUE(reclaim_pages(p, PAGES));
 	for (size_t i = 0; i < PAGES; i++) {
 		EXPECT_EQ(i % CHANGES != LEFT, is_swapped(p + bytes(i))) {
 			TH_LOG("page %zu", i);
@@ -2693,14 +2689,14 @@ TEST_F(memory, free_and_store)
 {
 	if (has_no_swap())
 		SKIP(return, "no swap space");
-	check_free_and_store(_metadata, PAGEOUT);
+	check_free_and_store(_metadata);
 }
 
 TEST_F(memory, free_and_store_in_memcg)
 {
 	if (has_no_swap())
 		SKIP(return, "no swap space");
-	IN_MEMCG(check_free_and_store, MEMCG_RECLAIM);
+	in_memcg(_metadata, check_free_and_store);
 }
 
 /*
@@ -2710,19 +2706,19 @@ TEST_F(memory, free_and_store_in_memcg)
 TEST_F(memory, free_swapped_out)
 {
 	long private = count_mixed_private(PAGES);
-	unsigned char *p = self->p;
+	unsigned char *p = mixed_memory();
 
 	if (has_no_swap())
 		SKIP(return, "no swap space");
 	for (int round = 0; round < 2; round++) {
-		ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+		ASSERT_TRUE(reclaim_pages(p, PAGES));
 		EXPECT_EQ(private, count_swapped(p, PAGES));
-		ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+		give_up(p, PAGES);
 		EXPECT_EQ(0, count_swapped(p, PAGES));
 		EXPECT_TRUE(is_content_back(p, PAGES));
 		mix(p, PAGES);
 	}
-	ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+	ASSERT_TRUE(reclaim_pages(p, PAGES));
 	EXPECT_TRUE(is_mixed(p, PAGES));
 }
 
@@ -2732,11 +2728,11 @@ TEST_F(memory, free_swapped_out)
  */
 TEST_F(memory, free_after_fork)
 {
-	unsigned char *p = self->p;
+	unsigned char *p = mixed_memory();
 	pid_t pid = fork();
 
 	if (!pid) {
-		EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_FREE));
+		give_up(p, PAGES);
 		for (size_t i = 0; i < PAGES; i += 2)
 			store_tag(p + bytes(i) + GRANULE, 3);
 		madvise(p, bytes(PAGES), MADV_PAGEOUT);
@@ -2768,7 +2764,7 @@ static void check_wiped(struct __test_metadata *_metadata, unsigned char *p)
 
 TEST_F(memory, wipeonfork)
 {
-	unsigned char *p = self->p;
+	unsigned char *p = mixed_memory();
 	pid_t pid;
 
 	ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_WIPEONFORK));
@@ -2783,12 +2779,11 @@ TEST_F(memory, wipeonfork)
 }
 
 /*
- * Droppable memory goes when there is pressure, however often and however it was
- * stored to, and is as it was born then. Catches pages with the tags that they
- * had, and droppable pages in swap.
+ * Droppable memory goes when there is pressure, whatever was stored to it, and
+ * is as it was born then. Catches pages with the tags that they had, and
+ * droppable pages in swap.
  */
-static void check_droppable(struct __test_metadata *_metadata,
-			    enum reclaimer reclaimer)
+static void check_droppable(struct __test_metadata *_metadata)
 {
 	unsigned char *p;
 
@@ -2797,7 +2792,7 @@ static void check_droppable(struct __test_metadata *_metadata,
 	for (int round = 0; round < 3; round++) {
 		EXPECT_EQ(count_mixed_private(PAGES), count_private(p, PAGES));
 		EXPECT_TRUE(is_mixed(p, PAGES));
-		EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+		EXPECT_TRUE(reclaim_pages(p, PAGES));
 		EXPECT_EQ(0, count_swapped(p, PAGES));
 		EXPECT_EQ(0, smaps_pages(p, "Swap:"));
 		EXPECT_EQ(0, smaps_pages(p, "Anonymous:"));
@@ -2808,12 +2803,12 @@ static void check_droppable(struct __test_metadata *_metadata,
 
 TEST_F(memory, droppable)
 {
-	check_droppable(_metadata, PAGEOUT);
+	check_droppable(_metadata);
 }
 
 TEST_F(memory, droppable_in_memcg)
 {
-	IN_MEMCG(check_droppable, MEMCG_RECLAIM);
+	in_memcg(_metadata, check_droppable);
 }
 
 /*
@@ -2821,15 +2816,15 @@ TEST_F(memory, droppable_in_memcg)
  * page is what was written last, or the content. Catches a page that is dropped
  * between its bytes and its tags.
  */
-static void check_droppable_limit(struct __test_metadata *_metadata,
-				  size_t pages)
+static void check_droppable_limit(struct __test_metadata *_metadata)
 {
+	const size_t pages = 2048;
 	size_t dropped = 0;
 	unsigned char *p;
 	char limit[24];
 
 	memory_type = MAP_DROPPABLE;
-	p = memory_at(NULL, pages, RWM, 0);
+	p = memory(pages);
 	sprintf(limit, "%ld", memcg_number("memory.current", "") +
 		bytes(pages / 2));
 	EXPECT_TRUE(file_write(MEMCG "memory.max", limit));
@@ -2855,7 +2850,7 @@ static void check_droppable_limit(struct __test_metadata *_metadata,
 
 TEST_F(memory, droppable_at_limit)
 {
-	IN_MEMCG(check_droppable_limit, 2048);
+	in_memcg(_metadata, check_droppable_limit);
 }
 
 /* Droppable memory is wiped in a child, as if that had been asked for. */
@@ -2872,11 +2867,11 @@ TEST_F(memory, droppable_fork)
 TEST_F(memory, willneed)
 {
 	long private = count_mixed_private(PAGES), before;
-	unsigned char *p = self->p;
+	unsigned char *p = mixed_memory();
 
 	if (has_no_swap())
 		SKIP(return, "no swap space");
-	ASSERT_TRUE(reclaim(p, PAGES, PAGEOUT));
+	ASSERT_TRUE(reclaim_pages(p, PAGES));
 	ASSERT_EQ(private, count_swapped(p, PAGES));
 	ASSERT_EQ(0, madvise(p, bytes(PAGES), MADV_WILLNEED));
 	before = file_number("/proc/vmstat", "pswpin ");
@@ -2888,15 +2883,14 @@ TEST_F(memory, willneed)
 }
 
 /* Memory that is cold is the first to be swapped out, with its tags. */
-static void check_cold(struct __test_metadata *_metadata,
-		       enum reclaimer reclaimer)
+static void check_cold(struct __test_metadata *_metadata)
 {
 	unsigned char *p = mixed_memory();
 
 	EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_COLD));
 	EXPECT_TRUE(is_mixed(p, PAGES));
 	EXPECT_EQ(0, madvise(p, bytes(PAGES), MADV_COLD));
-	EXPECT_TRUE(reclaim(p, PAGES, reclaimer));
+	EXPECT_TRUE(reclaim_pages(p, PAGES));
 	EXPECT_EQ(count_mixed_private(PAGES), count_swapped(p, PAGES));
 	for (size_t i = 0; i < PAGES; i++)
 		EXPECT_TRUE(is_back(p, i, mixed_page(i)));
@@ -2906,7 +2900,7 @@ TEST_F(memory, cold_in_memcg)
 {
 	if (has_no_swap())
 		SKIP(return, "no swap space");
-	IN_MEMCG(check_cold, MEMCG_RECLAIM);
+	in_memcg(_metadata, check_cold);
 }
 
 /*
@@ -2915,7 +2909,7 @@ TEST_F(memory, cold_in_memcg)
  */
 TEST_F(memory, dontneed_locked)
 {
-	unsigned char *p = self->p;
+	unsigned char *p = mixed_memory();
 
 	ASSERT_EQ(0, mlock(p, bytes(PAGES)));
 	EXPECT_TRUE(is_mixed(p, PAGES));
@@ -2957,13 +2951,15 @@ static bool mprotect_is_refused(unsigned char *p)
 	return mprotect(p, psize(), RWM) == -1 && errno == EINVAL;
 }
 
-/* Stored to, and advised, and reclaimed: is it as it was born? */
+/* Stored to, given up perhaps, and reclaimed: is it as it was born? */
 static bool is_dropped(unsigned char *p, const unsigned char *source,
-		       int advice)
+		       bool give)
 {
 	p[5] = ~source[5];
-	return !madvise(p, psize(), advice) && p[5] != source[5] &&
-	       reclaim(p, 2, PAGEOUT) && !count_swapped(p, 2) &&
+	if (give)
+		give_up(p, 1);
+	return p[5] != source[5] &&
+	       reclaim_pages(p, 2) && !count_swapped(p, 2) &&
 	       is_plain(p, source) && is_plain(p + psize(), source);
 }
 
@@ -3010,10 +3006,15 @@ static int test_without_mte(void)
 	ksft_test_result(map_page(NULL, tagged(source, 5), 1, RW,
 				  MAP_PRIVATE) == MAP_FAILED && errno == EFAULT,
 			 "no_mte.one_call_pointer_has_a_tag\n");
-	ksft_test_result(is_dropped(map(fd, 2, RW), source, MADV_FREE),
+	if (pfns_are_hidden()) {
+		ksft_test_result_skip("no_mte.free\n");
+		ksft_test_result_skip("no_mte.droppable\n");
+		ksft_finished();
+	}
+	ksft_test_result(is_dropped(map(fd, 2, RW), source, true),
 			 "no_mte.free\n");
 	p = map_type_at(NULL, fd, 2, RW, MAP_DROPPABLE);
-	ksft_test_result(is_dropped(p, source, MADV_NORMAL),
+	ksft_test_result(is_dropped(p, source, false),
 			 "no_mte.droppable\n");
 	ksft_finished();
 }

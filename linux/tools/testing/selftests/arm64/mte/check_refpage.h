@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests of refpage_create(2) with allocation tags share: the bytes and
- * tags of pages, and what they are compared with.
+ * tags of pages, and what they are compared with. Before this header there has
+ * to be the harness.
  */
 #ifndef CHECK_REFPAGE_H
 #define CHECK_REFPAGE_H
@@ -347,7 +348,7 @@ struct kind {
 	const char *name;	/* refpage-kind */
 };
 
-static const struct kind kind_anon = { .anon = true };
+static const struct kind kind_anon = { .anon = true, .name = "" };
 /* What DC GZVA can fill */
 static const struct kind kind_tag = { .tag = 5, .name = "tag" };
 static const struct kind kind_granule = {
@@ -412,23 +413,29 @@ static inline unsigned char *map_page(void *addr, const void *page,
 
 /* -- Reclaim -------------------------------------------------------------- */
 
-enum reclaimer { PAGEOUT, MEMCG_RECLAIM };
+/* By the memory cgroup of this process, or else by advice */
+static bool reclaim_by_memcg;
+
+/* MADV_FREE of pages that reclaim has on its lists: others may be left out. */
+static inline void give_up(unsigned char *p, size_t pages)
+{
+	drain_batches();
+	if (madvise(p, bytes(pages), MADV_FREE))
+		die("MADV_FREE");
+}
 
 /*
  * Until no page is private: what is not dropped is swapped out. A page that is
- * busy stays; so does one in another CPU's batch, and one that was just used.
+ * busy stays, and so does one that was just used.
  */
-static inline bool reclaim(unsigned char *p, size_t pages,
-			   enum reclaimer reclaimer)
+static inline bool reclaim_pages(unsigned char *p, size_t pages)
 {
 	char size[24];
 
 	sprintf(size, "%ld", bytes(pages));
 	for (int tries = 0; tries < 100; tries++) {
-		/* Compaction empties the batches of all CPUs first */
-		if (tries)
-			file_write("/proc/sys/vm/compact_memory", "1");
-		if (reclaimer == MEMCG_RECLAIM)
+		drain_batches();
+		if (reclaim_by_memcg)
 			file_write(MEMCG "memory.reclaim", size);
 		else if (madvise(p, bytes(pages), MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
@@ -438,6 +445,25 @@ static inline bool reclaim(unsigned char *p, size_t pages,
 	ksft_print_msg("%ld pages are not reclaimed\n",
 		       count_private(p, pages));
 	return false;
+}
+
+/* Check this in a child that is in a memory cgroup of its own. */
+static inline void in_memcg(struct __test_metadata *_metadata,
+			    void (*check)(struct __test_metadata *_metadata))
+{
+	const char *why = memcg_create();
+	pid_t pid;
+
+	if (why)
+		SKIP(return, "%s", why);
+	pid = fork();
+	if (!pid) {
+		memcg_join();
+		reclaim_by_memcg = true;
+		check(_metadata);
+		_exit(0);
+	}
+	EXPECT_TRUE(child_passed(pid));
 }
 
 /* -- Trace events --------------------------------------------------------- */
@@ -456,6 +482,8 @@ static inline const char *trace_start(void)
 		mount("tracefs", TRACEFS, "tracefs", 0, NULL);
 	if (mkdir(TRACE, 0755))
 		return "no tracefs, or not root";
+	if (access(TRACE "events/refpage", F_OK))
+		return "no trace events of refpage_create()";
 	if (!file_write(TRACE "set_event_pid", pid) ||
 	    !file_write(TRACE "events/refpage/enable", "1"))
 		die(TRACE);
@@ -468,8 +496,8 @@ static inline void trace_stop(void)
 }
 
 /* The first line of this event that goes on like that, from 1 on; 0: none */
-static inline int __attribute__((format(printf, 2, 3)))
-trace_line(const char *event, const char *format, ...)
+static inline __printf(2, 3)
+int trace_line(const char *event, const char *format, ...)
 {
 	FILE *trace = fopen(TRACE "trace", "r");
 	char want[160], line[256];
@@ -486,6 +514,7 @@ trace_line(const char *event, const char *format, ...)
 	}
 	if (trace)
 		fclose(trace);
+	want[strcspn(want, "\n")] = 0;
 	if (!found)
 		ksft_print_msg("no event%s\n", want);
 	return found;

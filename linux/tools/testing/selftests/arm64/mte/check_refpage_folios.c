@@ -139,26 +139,32 @@ static void mark(unsigned char *p, long pages, long step)
 		mark_page(p, i, mark_of(i, step));
 }
 
+/* Valid until the next call */
+static const struct page *marked_page(long i, int mark)
+{
+	static struct page page;
+
+	if (!page.data)
+		page = new_page();
+	memcpy(page.data, reference.data, psize());
+	memcpy(page.tag, reference.tag, granules());
+	if (mark & STORED)
+		page.data[mixed_offset(i)] ^= 0xff;
+	if (mark & RETAGGED)
+		page.tag[mixed_granule(i)] = mixed_tag(i);
+	return &page;
+}
+
 static bool is_marked_part(const unsigned char *p, long first, long last,
 			   long step)
 {
-	struct page want = new_page();
-	bool good = true;
-
-	for (long i = first; good && i < last; i++) {
-		memcpy(want.data, reference.data, psize());
-		memcpy(want.tag, reference.tag, granules());
-		if (mark_of(i, step) & STORED)
-			want.data[mixed_offset(i)] ^= 0xff;
-		if (mark_of(i, step) & RETAGGED)
-			want.tag[mixed_granule(i)] = mixed_tag(i);
-		good = is_page(p + bytes(i), &want);
-	}
-	if (!good)
+	for (long i = first; i < last; i++) {
+		if (is_page(p + bytes(i), marked_page(i, mark_of(i, step))))
+			continue;
 		ksft_print_msg("in memory at %p\n", p);
-	free(want.data);
-	free(want.tag);
-	return good;
+		return false;
+	}
+	return true;
 }
 
 static bool is_marked(const unsigned char *p, long pages, long step)
@@ -296,6 +302,7 @@ FIXTURE_SETUP(folio)
 
 	/* If the last test was killed */
 	restore_settings();
+	memcg_remove();
 	mte_disable_pstate_tco();
 	check_tags(MTE_NONE_ERR);
 	if (geteuid() || access(THP "enabled", W_OK))
@@ -316,6 +323,8 @@ FIXTURE_SETUP(folio)
 FIXTURE_TEARDOWN(folio)
 {
 	restore_settings();
+	memcg_remove();
+	trace_stop();
 	if (self->witness)
 		EXPECT_TRUE(is_content(self->witness, 1));
 }
@@ -328,6 +337,15 @@ static unsigned char *make_folio(struct __test_metadata *_metadata)
 	mark_page(p, 1, STORED);
 	ASSERT_TRUE(is_folio(p, folio_pages));
 	mark(p, folio_pages, 8);
+	return p;
+}
+
+/* And khugepaged does not put together again what is split */
+static unsigned char *make_last_folio(struct __test_metadata *_metadata)
+{
+	unsigned char *p = make_folio(_metadata);
+
+	set_order(folio_order, "never");
 	return p;
 }
 
@@ -601,12 +619,221 @@ TEST_F(folio, swap)
 	if (has_no_swap())
 		SKIP(return, "no swap space");
 	for (int i = 0; i < 2; i++) {
-		ASSERT_TRUE(reclaim(p, folio_pages, PAGEOUT));
+		ASSERT_TRUE(reclaim_pages(p, folio_pages));
 		EXPECT_TRUE(is_as_made(p));
 	}
-	ASSERT_TRUE(reclaim(p, folio_pages, PAGEOUT));
+	ASSERT_TRUE(reclaim_pages(p, folio_pages));
 	mark(p, folio_pages, 4);
 	EXPECT_TRUE(is_marked(p, folio_pages, 4));
+}
+
+/* The same if the pages are read from swap before they are touched. */
+TEST_F(folio, willneed)
+{
+	unsigned char *p = make_folio(_metadata);
+
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	ASSERT_TRUE(reclaim_pages(p, folio_pages));
+	advise(p, folio_pages, MADV_WILLNEED);
+	EXPECT_TRUE(is_as_made(p));
+}
+
+/*
+ * A folio that was given up has its bytes and tags until it is reclaimed, and
+ * the content and its tags afterwards. Catches zeros or tag 0 that are those of
+ * anonymous memory, and pages of a folio that are forgotten.
+ */
+static void check_free(struct __test_metadata *_metadata)
+{
+	unsigned char *p = make_last_folio(_metadata);
+
+	give_up(p, folio_pages);
+	EXPECT_TRUE(is_folio(p, folio_pages));
+	EXPECT_TRUE(is_as_made(p));
+	EXPECT_TRUE(reclaim_pages(p, folio_pages));
+	EXPECT_EQ(0, count_swapped(p, folio_pages));
+	EXPECT_EQ(0, smaps_pages(p, "Anonymous:"));
+	EXPECT_TRUE(is_content_back(p, folio_pages));
+	mark(p, folio_pages, 4);
+	EXPECT_TRUE(is_marked(p, folio_pages, 4));
+}
+
+TEST_F(folio, free)
+{
+	check_free(_metadata);
+}
+
+TEST_F(folio, free_in_memcg)
+{
+	in_memcg(_metadata, check_free);
+}
+
+/*
+ * A part of it is given up, for which it is split. Catches tags that the rest
+ * loses, and those that go to other pages.
+ */
+TEST_F(folio, free_part)
+{
+	unsigned char *p = make_last_folio(_metadata);
+	const long first = 1, last = folio_pages / 2 + 3;
+
+	give_up(p + bytes(first), last - first);
+	EXPECT_FALSE(is_folio(p, folio_pages));
+	EXPECT_TRUE(is_as_made(p));
+	ASSERT_TRUE(reclaim_pages(p + bytes(first), last - first));
+	EXPECT_EQ(0, count_swapped(p, folio_pages));
+	EXPECT_TRUE(is_content_back(p + bytes(first), last - first));
+	EXPECT_TRUE(is_marked_part(p, 0, first, 8));
+	EXPECT_TRUE(is_marked_part(p, last, folio_pages, 8));
+}
+
+/*
+ * A page that is stored to afterwards is kept, also if only a tag is. Each of
+ * the others is kept or dropped as a whole. Catches a folio that is dropped
+ * since no byte of it has changed.
+ */
+static void check_free_and_store(struct __test_metadata *_metadata)
+{
+	const long retagged = folio_pages / 2, stored = retagged + 5;
+	unsigned char *p = make_last_folio(_metadata);
+	bool *kept = calloc(folio_pages, sizeof(*kept));
+
+	give_up(p, folio_pages);
+	mark_page(p, retagged, RETAGGED);
+	mark_page(p, stored, STORED);
+	EXPECT_TRUE(reclaim_pages(p, folio_pages));
+	for (long i = 0; i < folio_pages; i++)
+		kept[i] = is_swapped(p + bytes(i));
+	EXPECT_TRUE(kept[retagged]);
+	EXPECT_TRUE(kept[stored]);
+	for (long i = 0; i < folio_pages; i++) {
+		int mark = mark_of(i, 8);
+
+		mark |= i == retagged ? RETAGGED : 0;
+		mark |= i == stored ? STORED : 0;
+		EXPECT_TRUE(is_back(p, i, marked_page(i, kept[i] ? mark : 0))) {
+			TH_LOG("page %ld", i);
+		}
+	}
+	free(kept);
+}
+
+TEST_F(folio, free_and_store)
+{
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	check_free_and_store(_metadata);
+}
+
+TEST_F(folio, free_and_store_in_memcg)
+{
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	in_memcg(_metadata, check_free_and_store);
+}
+
+/* What is in swap is given up at once; catches the tags of the slots. */
+TEST_F(folio, free_swapped_out)
+{
+	unsigned char *p = make_last_folio(_metadata);
+
+	if (has_no_swap())
+		SKIP(return, "no swap space");
+	ASSERT_TRUE(reclaim_pages(p, folio_pages));
+	EXPECT_EQ(folio_pages, count_swapped(p, folio_pages));
+	give_up(p, folio_pages);
+	EXPECT_EQ(0, count_swapped(p, folio_pages));
+	EXPECT_TRUE(is_content_back(p, folio_pages));
+}
+
+/*
+ * A folio of droppable memory is dropped although it was just stored to.
+ * Catches tags that it had, and one that is split and swapped out.
+ */
+static void check_droppable(struct __test_metadata *_metadata)
+{
+	memory_type = MAP_DROPPABLE;
+	for (int round = 0; round < 2; round++) {
+		unsigned char *p = make_last_folio(_metadata);
+
+		EXPECT_TRUE(is_as_made(p));
+		EXPECT_TRUE(reclaim_pages(p, folio_pages));
+		EXPECT_EQ(0, count_swapped(p, folio_pages));
+		EXPECT_EQ(0, smaps_pages(p, "Swap:"));
+		EXPECT_TRUE(is_content_back(p, folio_pages));
+		mark(p, folio_pages, 4);
+		EXPECT_TRUE(is_marked(p, folio_pages, 4));
+	}
+}
+
+TEST_F(folio, droppable)
+{
+	check_droppable(_metadata);
+}
+
+TEST_F(folio, droppable_in_memcg)
+{
+	in_memcg(_metadata, check_droppable);
+}
+
+/* A child has the content where it inherits no folio. Catches zeros. */
+TEST_F(folio, wipeonfork)
+{
+	static const int types[] = { MAP_PRIVATE, MAP_DROPPABLE };
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		unsigned char *p;
+		pid_t pid;
+
+		memory_type = types[i];
+		p = make_folio(_metadata);
+		advise(p, folio_pages, MADV_WIPEONFORK);
+		pid = fork();
+		if (!pid) {
+			EXPECT_TRUE(is_content_back(p, folio_pages));
+			mark(p, folio_pages, 4);
+			EXPECT_TRUE(is_marked(p, folio_pages, 4));
+			_exit(0);
+		}
+		EXPECT_TRUE(child_passed(pid));
+		EXPECT_TRUE(is_as_made(p));
+	}
+}
+
+/* A mapping that was made in one call has large folios with tags. */
+TEST_F(folio, one_call)
+{
+	unsigned char *p = huge_memory(RWM);
+
+	if (!variant->kind->anon) {
+		ASSERT_EQ(p, map_page(p, make_source(RWM), folio_pages, RWM,
+				      MAP_PRIVATE | MAP_FIXED));
+		advise(p, folio_pages, MADV_HUGEPAGE);
+	}
+	mark_page(p, 2, RETAGGED);
+	EXPECT_TRUE(is_folio(p, folio_pages));
+	mark(p, folio_pages, 8);
+	EXPECT_TRUE(is_as_made(p));
+}
+
+/*
+ * A folio is one event, and says what it was filled with, for the tag that was
+ * stored. Catches a path of huge pages without it.
+ */
+TEST_F(folio, trace)
+{
+	const char *why = trace_start();
+	unsigned char *p;
+
+	if (why)
+		SKIP(return, "%s", why);
+	p = huge_memory(RWM);
+	mark_page(p, 2, RETAGGED);
+	mark(p, folio_pages, 8);
+	EXPECT_TRUE(is_folio(p, folio_pages));
+	EXPECT_EQ(!variant->kind->anon,
+		  !!trace_fill_line(p, folio_order, variant->kind->name));
 }
 
 /* Migration takes the tags along. Catches the same. */
@@ -640,6 +867,8 @@ int main(int argc, char **argv)
 		ksft_exit_fail_msg("granules share a tag, as in QEMU 7.2\n");
 	}
 	save_settings();
+	memcg_enabled_before =
+		memcg_controller(CGROUP "cgroup.subtree_control");
 	atexit(restore_at_exit);
 	return test_harness_run(argc, argv);
 }
