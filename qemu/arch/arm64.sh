@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 KARCH=arm64
 CROSS_COMPILE=aarch64-linux-gnu-
+KARCH_COMPAT=arm
+CROSS_COMPILE_COMPAT=arm-linux-gnueabihf-
 IMAGE=arch/arm64/boot/Image
 DEBARCH=arm64
 QEMU=qemu-system-aarch64

@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 KARCH=x86_64
 CROSS_COMPILE=x86_64-linux-gnu-
+KARCH_COMPAT=i386
+CROSS_COMPILE_COMPAT=i686-linux-gnu-
 IMAGE=vmlinux
 DEBARCH=amd64
 QEMU=qemu-system-x86_64
