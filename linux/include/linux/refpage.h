@@ -60,7 +60,7 @@ static inline bool refpage_same(const struct vm_area_struct *vma,
 }
 
 static inline void count_refpage_load(const struct vm_area_struct *vma,
-				       unsigned long addr)
+				      unsigned long addr)
 {
 }
 
