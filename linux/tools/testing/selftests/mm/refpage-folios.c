@@ -1165,34 +1165,6 @@ TEST_F(folio, ksm)
 	EXPECT_TRUE(is_marked_part(p, 4, folio_pages, 1));
 }
 
-static int open_userfaultfd(void)
-{
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
-	};
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-
-	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api))
-		return -1;
-	return fd;
-}
-
-static void write_protect(unsigned char *p, long pages)
-{
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = (uintptr_t)p,
-		.end = (uintptr_t)p + bytes(pages),
-		.category_mask = PAGE_IS_WRITTEN,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
-
-	if (ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) < 0)
-		die("PAGEMAP_SCAN");
-}
-
 /*
  * PAGEMAP_SCAN protects a folio and reports the page that was stored to, none
  * else. Catches a PMD that is not protected, or loses its pages when it has to
@@ -1201,7 +1173,7 @@ static void write_protect(unsigned char *p, long pages)
 TEST_F(folio, pagemap_scan)
 {
 	unsigned char *p = make_folio(_metadata);
-	int fd = open_userfaultfd();
+	int fd = open_userfaultfd(WATCH_STORES);
 
 	if (fd < 0)
 		SKIP(return, "no userfaultfd, or no asynchronous mode");
@@ -1239,7 +1211,7 @@ TEST_F(folio, pagemap_scan)
  */
 TEST_F(folio, userfaultfd)
 {
-	int fd = open_userfaultfd();
+	int fd = open_userfaultfd(WATCH_STORES);
 	unsigned char *p;
 
 	if (fd < 0)
@@ -2092,7 +2064,7 @@ static int collapse_errno(unsigned char *p, enum before_collapse what, int uffd)
 TEST_F(folios, collapse_errors)
 {
 	const long n = pmd_pages();
-	int uffd = open_userfaultfd();
+	int uffd = open_userfaultfd(WATCH_STORES);
 
 	for (int what = 0; what < CASES; what++) {
 		unsigned char *p = memory(n);
@@ -2495,7 +2467,7 @@ TEST_F(folios, fault_around_store)
 TEST_F(folios, fault_around_userfaultfd)
 {
 	unsigned char *p = memory(32);
-	int fd = open_userfaultfd();
+	int fd = open_userfaultfd(WATCH_STORES);
 
 	if (!set_fault_around(16))
 		SKIP(return, "no " FAULT_AROUND);

@@ -134,8 +134,8 @@ static long set_policy(int mode, unsigned long nodes)
 		       nodes ? 8 * sizeof(nodes) : 0);
 }
 
-static long bind(unsigned char *p, long pages, int mode, unsigned long nodes,
-		 unsigned int flags)
+static long bind_pages(unsigned char *p, long pages, int mode,
+		       unsigned long nodes, unsigned int flags)
 {
 	return syscall(__NR_mbind, p, bytes(pages), mode, &nodes,
 		       8 * sizeof(nodes), flags);
@@ -186,12 +186,12 @@ TEST_F(move, mbind)
 		SKIP(return, "one memory node");
 	p = memory_on(0);
 	for (int to = 1; to >= 0; to--) {
-		ASSERT_EQ(0, bind(p, PAGES, MPOL_BIND, 1UL << to,
-				  MPOL_MF_MOVE | MPOL_MF_STRICT));
+		ASSERT_EQ(0, bind_pages(p, PAGES, MPOL_BIND, 1UL << to,
+					MPOL_MF_MOVE | MPOL_MF_STRICT));
 		EXPECT_EQ(STORED, count_on_node(p, STORED, to));
 		EXPECT_TRUE(is_as_made(p));
 	}
-	ASSERT_EQ(0, bind(p, PAGES, MPOL_BIND, 2, 0));
+	ASSERT_EQ(0, bind_pages(p, PAGES, MPOL_BIND, 2, 0));
 	store(p + bytes(PAGES - 1), 0);
 	EXPECT_EQ(1, count_on_node(p + bytes(PAGES - 1), 1, 1));
 	store(p + bytes(STORED), 0);
@@ -212,13 +212,14 @@ TEST_F(move, mbind_strict)
 		SKIP(return, "one memory node");
 	for (int node = 0; node <= 1; node++) {
 		p = memory_on(node);
-		EXPECT_EQ(0, bind(p, PAGES, MPOL_BIND, 1UL << node,
-				  MPOL_MF_STRICT));
-		EXPECT_EQ(-1, bind(p, PAGES, MPOL_BIND, 1UL << !node,
-				   MPOL_MF_STRICT));
+		EXPECT_EQ(0, bind_pages(p, PAGES, MPOL_BIND, 1UL << node,
+					MPOL_MF_STRICT));
+		EXPECT_EQ(-1, bind_pages(p, PAGES, MPOL_BIND, 1UL << !node,
+					 MPOL_MF_STRICT));
 		EXPECT_EQ(EIO, errno);
-		EXPECT_EQ(0, bind(p + bytes(STORED), PAGES - STORED, MPOL_BIND,
-				  1UL << !node, MPOL_MF_STRICT));
+		EXPECT_EQ(0, bind_pages(p + bytes(STORED), PAGES - STORED,
+					MPOL_BIND, 1UL << !node,
+					MPOL_MF_STRICT));
 		EXPECT_EQ(STORED, count_on_node(p, STORED, node));
 		EXPECT_TRUE(is_as_made(p));
 	}
@@ -247,11 +248,11 @@ TEST_F(move, mbind_shared)
 		store(p, 1);
 		_exit(0);
 	}
-	EXPECT_EQ(0, bind(p, PAGES, MPOL_BIND, 2,
-			  MPOL_MF_MOVE | MPOL_MF_STRICT));
+	EXPECT_EQ(0, bind_pages(p, PAGES, MPOL_BIND, 2,
+				MPOL_MF_MOVE | MPOL_MF_STRICT));
 	EXPECT_EQ(STORED, count_on_node(p, STORED, 0));
-	EXPECT_EQ(0, bind(p, PAGES, MPOL_BIND, 2,
-			  MPOL_MF_MOVE_ALL | MPOL_MF_STRICT));
+	EXPECT_EQ(0, bind_pages(p, PAGES, MPOL_BIND, 2,
+				MPOL_MF_MOVE_ALL | MPOL_MF_STRICT));
 	EXPECT_EQ(STORED, count_on_node(p, STORED, 1));
 	tell(child);
 	EXPECT_TRUE(child_passed(pid));
@@ -294,7 +295,7 @@ TEST_F(move, interleave)
 	EXPECT_TRUE(is_marked(p, PAGES, 1));
 
 	p = folio_memory(PAGES);
-	ASSERT_EQ(0, bind(p, PAGES, MPOL_INTERLEAVE, 3, 0));
+	ASSERT_EQ(0, bind_pages(p, PAGES, MPOL_INTERLEAVE, 3, 0));
 	mark(p, PAGES, 1);
 	EXPECT_TRUE(is_interleaved(p, PAGES));
 	EXPECT_TRUE(is_marked(p, PAGES, 1));

@@ -281,25 +281,12 @@ static void make_advised(unsigned char *p, long pages)
 /* userfaultfd marks what has not been stored to since; it stays open. */
 static void make_watched(unsigned char *p, long pages)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
-	};
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = (uintptr_t)p,
-		.end = (uintptr_t)p + bytes(pages),
-		.category_mask = PAGE_IS_WRITTEN,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	int fd = open_userfaultfd(WATCH_STORES);
 
 	mix(p, pages);
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
-	    uffd_register(fd, p, bytes(pages), false, true, false) ||
-	    ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) < 0)
+	if (fd < 0 || uffd_register(fd, p, bytes(pages), false, true, false))
 		die("userfaultfd");
+	write_protect(p, pages);
 	mark(p, pages, 3);
 	advise(p + bytes(pages / 2), 2, MADV_DONTNEED);
 }

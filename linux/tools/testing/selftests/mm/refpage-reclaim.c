@@ -294,16 +294,6 @@ static void check_gone(struct __test_metadata *_metadata, unsigned char *p,
 	EXPECT_EQ(0, smaps_pages(p, "Rss:"));
 }
 
-static int open_userfaultfd(__u64 features)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-
-	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api))
-		return -1;
-	return fd;
-}
-
 /* -- Fixture: memory of each kind, folios of each order --------------------- */
 
 FIXTURE(reclaim)
@@ -810,17 +800,13 @@ static ssize_t advise_process(pid_t pid, unsigned char *p, int advice)
  */
 TEST_F(reclaim, madv_free_watched)
 {
-	const unsigned long protect = PM_SCAN_WP_MATCHING |
-				      PM_SCAN_CHECK_WPASYNC;
 	unsigned char *p = make(_metadata);
-	int fd = open_userfaultfd(UFFD_FEATURE_WP_ASYNC |
-				  UFFD_FEATURE_WP_UNPOPULATED);
+	int fd = open_userfaultfd(WATCH_STORES);
 
 	if (fd < 0)
 		SKIP(return, "no userfaultfd, or no asynchronous mode");
 	ASSERT_EQ(0, uffd_register(fd, p, bytes(pages), false, true, false));
-	for (long i = 0; i < pages; i++)
-		scan_written(pagemap_fd, p + bytes(i), protect);
+	write_protect(p, pages);
 	for (long i = 0; i < pages; i++)
 		ASSERT_FALSE(scan_written(pagemap_fd, p + bytes(i), 0));
 
@@ -1930,7 +1916,7 @@ TEST_F(droppable_mapping, ksm)
 TEST_F(droppable_mapping, userfaultfd)
 {
 	static const __u64 features[] = {
-		0, UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
+		0, WATCH_STORES,
 	};
 	unsigned char *p = memory(4), *control = map_anon(4, RW);
 

@@ -14,6 +14,7 @@
 #include <glob.h>
 #include <linux/kernel-page-flags.h>
 #include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
 
 #include "refpage-util.h"
 
@@ -647,6 +648,39 @@ static inline bool ksm_zero_page(unsigned char *p, long pages)
 	if (done && count(p, 1, anon() ? FRESH : ZEROS) != 1)
 		die("KSM did not take zeros for zeros");
 	return done;
+}
+
+/* -- Watching for stores --------------------------------------------------- */
+
+/* Features of userfaultfd for its asynchronous mode */
+#define WATCH_STORES \
+	(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED)
+
+/* Negative if there is no userfaultfd, or not with these features. */
+static inline int open_userfaultfd(__u64 features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api))
+		return -1;
+	return fd;
+}
+
+/* What is stored to from now on is reported as written. */
+static inline void write_protect(unsigned char *p, long pages)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + bytes(pages),
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+
+	if (ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) < 0)
+		die("PAGEMAP_SCAN");
 }
 
 #endif /* REFPAGE_SYSTEM_H */

@@ -255,32 +255,6 @@ TEST_F(refpage, fdinfo)
 	EXPECT_EQ(variant->byte, file_number(path, "refpage-byte:"));
 }
 
-/* Send @fd to the peer, or receive one if @fd is negative. */
-static int pass_fd(int socket, int fd)
-{
-	char byte = 0, control[CMSG_SPACE(sizeof(fd))] = {};
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = control, .msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	if (fd < 0) {
-		if (recvmsg(socket, &msg, 0) != 1 || msg.msg_flags & MSG_CTRUNC)
-			die("recvmsg");
-		memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
-		return fd;
-	}
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	if (sendmsg(socket, &msg, 0) != 1)
-		die("sendmsg");
-	return fd;
-}
-
 /*
  * Another process can be given the descriptor. Catches content that is tied to
  * its creator.
