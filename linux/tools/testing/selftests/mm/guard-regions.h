@@ -78,7 +78,7 @@ FIXTURE_VARIANT(guard_regions)
 	bool huge;		/* MADV_COLLAPSE makes a huge page of it */
 	bool uffd;		/* userfaultfd: missing and write-protect mode */
 	bool uffd_minor;	/* userfaultfd: minor mode */
-	bool only_copy;		/* mseal() protects data that are nowhere else */
+	bool only_copy;		/* Data are nowhere else: mseal() protects them */
 };
 
 /* Global, for the helpers; each test runs in a process of its own. */
@@ -1163,7 +1163,7 @@ TEST_F(guard_regions, madvise_free)
 {
 	unsigned char *p = map_with_some();
 
-	EXPECT_EQ(kind.anon ? 0 : EINVAL,
+	EXPECT_EQ(kind.only_copy ? 0 : EINVAL,
 		  advise(p, 0, PAGES, MADV_FREE));
 	EXPECT_STREQ(SOME, look(p, PAGES));
 	fill(p, 2);
@@ -1703,20 +1703,20 @@ TEST_F(guard_regions, fork_cow)
 
 /*
  * What is wiped has no guards. Catches markers that are copied all the same.
- * Only anonymous memory can be wiped.
+ * Only data that are nowhere else can be wiped.
  */
 TEST_F(guard_regions, fork_wipeonfork)
 {
 	unsigned char *p = map_with_some();
 	pid_t pid;
 
-	EXPECT_EQ(kind.anon ? 0 : EINVAL,
+	EXPECT_EQ(kind.only_copy ? 0 : EINVAL,
 		  advise(p, 0, PAGES, MADV_WIPEONFORK));
 	pid = fork();
 	if (!pid) {
-		if (kind.anon) {
+		if (kind.only_copy) {
 			EXPECT_STREQ("................", look(p, PAGES));
-			EXPECT_TRUE(is_byte(p, 0, bytes(PAGES)));
+			EXPECT_TRUE(holds(p, 0, PAGES, FRESH));
 		} else {
 			EXPECT_STREQ(SOME, look(p, PAGES));
 		}
