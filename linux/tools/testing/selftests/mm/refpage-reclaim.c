@@ -235,6 +235,8 @@ static bool press_out(unsigned char *p, long n, enum pressure how)
 		press(p, n, how);
 		if (!count(p, n, PRIVATE))
 			return true;
+		/* Another CPU may be about to put them on a list. */
+		drain_batches();
 	}
 	ksft_print_msg("%zu pages are still there\n", count(p, n, PRIVATE));
 	return false;
