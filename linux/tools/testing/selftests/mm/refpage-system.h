@@ -202,17 +202,6 @@ static inline long vm_counter(const char *name)
 	return file_number("/proc/vmstat", field);
 }
 
-/* Allocations come from the lists and the node of one processor. */
-static inline void stay_on_this_cpu(void)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(sched_getcpu(), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		die("sched_setaffinity");
-}
-
 static inline long minor_faults(void)
 {
 	struct rusage usage;

@@ -155,6 +155,17 @@ static inline bool is_mixed_part(const unsigned char *p, size_t first,
 
 /* -- Processes ------------------------------------------------------------ */
 
+/* Allocations come from the lists and the node of one processor. */
+static inline void stay_on_this_cpu(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		die("sched_setaffinity");
+}
+
 enum touch { LOAD, STORE };
 
 /* The signal that ends a process which does this; 0 if it survives. */

@@ -499,17 +499,6 @@ static unsigned long pfn_of_fd(int fd)
 	return pfn;
 }
 
-/* Free pages are kept for the processor that they were freed on. */
-static void stay_on_this_cpu(void)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(sched_getcpu(), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		die("sched_setaffinity");
-}
-
 /*
  * All descriptors of one byte, in whatever process, share a page, which outlives
  * each of them. Descriptors of other content do not. Catches a page per
@@ -526,6 +515,7 @@ TEST_F(refpage, shared_page)
 	if (!pfn)
 		SKIP(return, "page frame numbers need CAP_SYS_ADMIN");
 
+	/* Free pages are kept for the processor that they were freed on. */
 	stay_on_this_cpu();
 	pid = fork();
 	if (!pid) {
